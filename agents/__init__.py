@@ -1,0 +1,1 @@
+"""Node agent: reads one machine and exports what it saw."""

@@ -1,0 +1,1 @@
+"""Pictures: figures made from tables, and the pages that arrange them."""

@@ -1,0 +1,1 @@
+"""One file, one condition: each reads canonical tables and returns findings."""

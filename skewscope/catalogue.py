@@ -1,0 +1,74 @@
+"""Finds rooms by their file names: detectors, sources, commands, pages. Nobody names a wing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class Room:
+    """One room: its id (`coll-late-rank`), module (`skewscope.detectors.coll_late_rank`) and class name."""
+
+    id: str
+    module: str
+    class_name: str
+
+    def load(self) -> Any:  # noqa: ANN401 - rooms of every kind pass here
+        """Return a fresh instance of the room's class with default thresholds."""
+        return getattr(import_module(self.module), self.class_name)()
+
+    def page(self) -> str:
+        """Return the module docstring, which is the room's page."""
+        return import_module(self.module).__doc__ or ""
+
+
+def class_name(file_name: str) -> str:
+    """Return the class name that a file must hold.
+
+    >>> class_name("coll_late_rank")
+    'CollLateRank'
+    """
+    return "".join(part.capitalize() for part in file_name.split("_"))
+
+
+@cache
+def rooms(package: str) -> tuple[Room, ...]:
+    """Return all rooms of a package such as "detectors" or "sources", sorted by id; private files are skipped."""
+    found = import_module(_full_name(package))
+    return tuple(
+        Room(module.name.replace("_", "-"), f"{found.__name__}.{module.name}", class_name(module.name))
+        for module in sorted(iter_modules(found.__path__), key=lambda module: module.name)
+        if not module.name.startswith("_")
+    )
+
+
+def room(package: str, room_id: str) -> Room:
+    """Return one room by id; raises UsageError that lists near names."""
+    for candidate in rooms(package):
+        if candidate.id == room_id:
+            return candidate
+    from difflib import get_close_matches
+
+    near = get_close_matches(room_id, [candidate.id for candidate in rooms(package)], n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"`skewscope conditions` lists {package}"
+    raise UsageError(f"no {package[:-1]} is called {room_id!r}; {hint}")
+
+
+def load(module: str) -> ModuleType:
+    """Return one module below the package by its place in the tree, as "dashboards.report_page"."""
+    return import_module(_full_name(module))
+
+
+def _full_name(module: str) -> str:
+    full = f"skewscope.{module}"
+    if find_spec(f"skewscope.{module.split('.')[0]}") is None:
+        raise UsageError(f"{full} is not installed; run `pip install -e .` in the checkout (or `make demo`)")
+    return full

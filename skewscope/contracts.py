@@ -1,0 +1,152 @@
+"""What every room owes: sources give readings, detectors give findings, commands give exit codes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from .subjects import Subject
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    Frames = Mapping[str, pd.DataFrame]
+
+SEVERITIES = ("S1", "S2", "S3", "S4")
+ROLES = ("culprit", "victim", "context")
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of repeated strings: `codes` (int array, -1 = unknown) into `values`."""
+
+    codes: np.ndarray[Any, Any]
+    values: Sequence[str]
+
+
+Columns = Mapping[str, Any]  # column name -> array, list, Coded, or one value for all rows
+
+
+@dataclass
+class Reading:
+    """What one file holds: who wrote it and its rows, as batches of (table, columns)."""
+
+    path: str
+    format: str
+    rank: int = -1
+    node: str = ""
+    world_size: int = -1
+    events: int = 0
+    status: str = "ok"  # ok, partial, unreadable
+    error: str = ""
+    warnings: list[str] = field(default_factory=list)
+    batches: list[tuple[str, Columns]] = field(default_factory=list)
+    job: dict[str, Any] = field(default_factory=dict)  # parallelism {dp, pp, tp, ep, cp}, hosts {rank: node}
+    fingerprint: str = ""  # equal fingerprints mean the same recording twice
+
+
+class Source(Protocol):
+    """Reads one format. The class lives in the file of its name; `format` is what reports show."""
+
+    format: ClassVar[str]
+
+    def sniff(self, head: bytes, name: str) -> float:
+        """Return 0..1: how surely the first (decompressed) bytes are of this format; `name` breaks ties only."""
+
+    def read(self, path: Path) -> Reading:
+        """Read the file; a damaged end gives status 'partial', nothing usable raises Unreadable."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One number that speaks for a finding, beside what is usual and where the line is drawn."""
+
+    signal: str
+    value: float
+    baseline: float | None
+    threshold: float | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """When: nanoseconds since the Unix epoch and step numbers, both inclusive; -1 is unknown."""
+
+    start_ns: int = -1
+    end_ns: int = -1
+    first_step: int = -1
+    last_step: int = -1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, whom it concerns, its price and its proof."""
+
+    condition: str
+    subject: Subject
+    role: str
+    severity: str
+    confidence: float
+    window: Window
+    lost_s: float  # seconds per step that repairing only this would save
+    lost_share: float  # the same over the step time, 0..1
+    evidence: tuple[Evidence, ...]
+    summary: str  # one sentence with numbers
+    advice: str = ""  # what to do next, one sentence
+    also_seen: tuple[str, ...] = ()
+    lost_once_s: float = 0.0  # seconds lost once, where the cost is not per step (a hang)
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES or self.severity not in SEVERITIES:
+            raise ValueError(f"{self.condition}: role {self.role!r} or severity {self.severity!r} is unknown")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A Prometheus alerting rule, made from a detector's thresholds."""
+
+    alert: str
+    expr: str
+    for_s: int
+    severity: str
+    summary: str
+    description: str
+
+
+@dataclass(frozen=True)
+class World:
+    """A small labelled world for tests: tables, and the subjects of the findings that must come out."""
+
+    name: str
+    tables: Mapping[str, pd.DataFrame]
+    expect: frozenset[str] = frozenset()  # subject ids; empty means the detector stays silent
+
+
+class Detector(Protocol):
+    """Finds one condition. A frozen dataclass whose fields are its thresholds, unit in the name."""
+
+    category: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+
+    def detect(self, tables: Frames) -> Iterable[Finding]:
+        """Return the findings of this condition in canonical and derived tables; pure."""
+
+    def alert(self) -> Rule | None:
+        """Return the alerting rule written from the thresholds, or None where metrics cannot show it."""
+
+    def cases(self) -> Iterable[World]:
+        """Return small worlds: quiet, a near miss, the condition."""
+
+
+class Command(Protocol):
+    """One subcommand: its help is its module docstring."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit code."""

@@ -1,0 +1,150 @@
+"""Where tables meet pandas: typed frames with every declared column, unknowns filled, names coded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import tables as schema
+from .contracts import Coded, Columns
+from .errors import SchemaError
+from .tables import Column
+
+DTYPES = {"i64": "int64", "i32": "int32", "i16": "int16", "f64": "float64", "bool": "bool"}
+
+
+def frame(table: str, columns: Columns) -> pd.DataFrame:
+    """Return a frame of `table` with all its columns in order; optional ones not given are unknown.
+
+    Raises SchemaError naming the table and column that is missing, unknown or of the wrong type.
+
+    >>> frame("ranks", {"job": "job", "rank": [0, 1]})["node"].tolist()
+    ['', '']
+    """
+    declared = schema.table(table)
+    strange = sorted(set(columns) - set(declared.by_name))
+    if strange:
+        raise SchemaError(f"table {table} has no column {strange[0]!r}; it has {', '.join(declared.by_name)}")
+    rows = _length(columns)
+    made = {column.name: _column(table, column, columns.get(column.name), rows) for column in declared.columns}
+    return pd.DataFrame(made, copy=False)
+
+
+def empty(table: str) -> pd.DataFrame:
+    """Return a frame of `table` with no rows.
+
+    >>> len(empty("steps"))
+    0
+    """
+    return frame(table, {column.name: [] for column in schema.table(table).columns})
+
+
+def concat(table: str, frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return one frame of all rows; codes of equal names become equal.
+
+    >>> one = frame("ranks", {"job": "a", "rank": [0]}); two = frame("ranks", {"job": "b", "rank": [0]})
+    >>> concat("ranks", [one, two])["job"].tolist()
+    ['a', 'b']
+    """
+    parts = [part for part in frames if len(part)]
+    if not parts:
+        return empty(table)
+    if len(parts) == 1:
+        return parts[0].reset_index(drop=True)
+    made: dict[str, Any] = {}
+    for column in schema.table(table).columns:
+        series = [part[column.name] for part in parts]
+        made[column.name] = _union(series) if column.type == "str" else np.concatenate([s.to_numpy() for s in series])
+    return pd.DataFrame(made, copy=False)
+
+
+def check(table: str, given: pd.DataFrame) -> pd.DataFrame:
+    """Return `given` as a frame of `table`: casts what fits, raises SchemaError for what does not."""
+    declared = schema.table(table)
+    for column in declared.columns:
+        if column.name not in given and not column.optional:
+            raise SchemaError(f"table {table}: column {column.name!r} is missing; it means: {column.doc}")
+    return frame(table, {name: given[name] for name in given.columns if name in declared.by_name})
+
+
+def all_tables(given: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return `given` with an empty frame for every canonical table that it lacks."""
+    return {name: given[name] if name in given else empty(name) for name in schema.names()}
+
+
+def write_parquet(table: str, given: pd.DataFrame, folder: Path) -> Path:
+    """Write one table as FOLDER/TABLE.parquet and return the path."""
+    path = folder / f"{table}.parquet"
+    check(table, given).to_parquet(path, index=False)
+    return path
+
+
+def _length(columns: Columns) -> int:
+    for value in columns.values():
+        if isinstance(value, Coded):
+            return len(value.codes)
+        if isinstance(value, Sequence | np.ndarray | pd.Series | pd.Categorical) and not isinstance(value, str):
+            return len(value)
+    return 1 if columns else 0
+
+
+def _column(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: ANN401 - arrays of any type
+    if value is None:
+        if not column.optional and rows:
+            raise SchemaError(f"table {table}: column {column.name!r} is missing; it means: {column.doc}")
+        value = column.unknown
+    if column.type == "str":
+        return _coded(value, rows)
+    if np.isscalar(value):
+        return np.full(rows, value, dtype=DTYPES[column.type])
+    array = np.asarray(value)
+    if column.type.startswith("i") and array.dtype.kind == "f":
+        array = np.where(np.isfinite(array), array, -1)
+    elif array.dtype.kind == "O":
+        array = np.array([column.unknown if item is None or item is pd.NA else item for item in array])
+    try:
+        return array.astype(DTYPES[column.type], copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"table {table}: column {column.name!r} is not {column.type}: {error}") from None
+
+
+def _coded(value: Any, rows: int) -> pd.Categorical[Any]:  # noqa: ANN401 - arrays of any type
+    if isinstance(value, str):
+        return pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), categories=pd.Index([value], dtype=object))
+    if isinstance(value, Coded):
+        return _without_gaps(np.asarray(value.codes), list(value.values))
+    if isinstance(value, pd.Series):
+        value = value.array
+    if isinstance(value, pd.Categorical):
+        return _without_gaps(np.asarray(value.codes), [str(name) for name in value.categories])
+    names = ["" if item is None or item is pd.NA or item != item else str(item) for item in value]
+    codes, values = pd.factorize(np.array(names, dtype=object)) if names else (np.zeros(0, dtype=np.int64), [])
+    return pd.Categorical.from_codes(codes, categories=pd.Index(list(values), dtype=object))
+
+
+def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> pd.Categorical[Any]:
+    unique = list(dict.fromkeys(values))
+    if len(unique) != len(values):
+        place = {name: index for index, name in enumerate(unique)}
+        codes = np.array([place[name] for name in values] + [-1])[codes]
+    if len(codes) and codes.min() < 0:
+        if "" not in unique:
+            unique.append("")
+        codes = np.where(codes < 0, unique.index(""), codes)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(unique, dtype=object))
+
+
+def _union(series: list[pd.Series]) -> pd.Categorical[Any]:
+    categoricals = [
+        part.array if isinstance(part.array, pd.Categorical) else _coded(part, len(part)) for part in series
+    ]
+    place: dict[str, int] = {}
+    codes = []
+    for part in categoricals:
+        moved = np.array([place.setdefault(str(name), len(place)) for name in part.categories] + [-1])
+        codes.append(moved[part.codes])
+    return pd.Categorical.from_codes(np.concatenate(codes), categories=pd.Index(list(place), dtype=object))

@@ -1,0 +1,1 @@
+"""Small pure numpy statistics: robust location and spread, change points, interval arithmetic."""

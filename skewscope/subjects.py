@@ -1,0 +1,84 @@
+"""The one grammar for what a finding is about: `job/rank17`, `job/stage3`, `n3`, `n3/gpu1`, `job/rank1->job/rank2`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KINDS = (
+    "rank", "gpu", "node", "nic", "link", "group", "stage", "expert", "layer", "replica", "job", "rack",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a finding is about; `id` follows the grammar and the fields repeat its parts for machines.
+
+    >>> rank("job", 7, node="n3").id
+    'job/rank7'
+    """
+
+    kind: str
+    id: str
+    rank: int = -1
+    peer: int = -1
+    node: str = ""
+    stage: int = -1
+    layer: int = -1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"subject kind {self.kind!r} is none of {', '.join(KINDS)}")
+
+
+def job(name: str) -> Subject:
+    """Return the subject of a whole job.
+
+    >>> job("job").id
+    'job'
+    """
+    return Subject("job", name)
+
+
+def rank(name: str, number: int, *, node: str = "", stage: int = -1) -> Subject:
+    """Return the subject of one rank.
+
+    >>> rank("job", 3).id
+    'job/rank3'
+    """
+    return Subject("rank", f"{name}/rank{number}", rank=number, node=node, stage=stage)
+
+
+def stage(name: str, number: int, *, rank: int = -1) -> Subject:
+    """Return the subject of one pipeline stage; `rank` only where the stage is a single rank.
+
+    >>> stage("job", 3).id
+    'job/stage3'
+    """
+    return Subject("stage", f"{name}/stage{number}", rank=rank, stage=number)
+
+
+def group(name: str, group_id: str) -> Subject:
+    """Return the subject of one communicator.
+
+    >>> group("job", "ab12").id
+    'job/group:ab12'
+    """
+    return Subject("group", f"{name}/group:{group_id}")
+
+
+def link(name: str, src: int, dst: int) -> Subject:
+    """Return the subject of the path between two ranks.
+
+    >>> link("job", 1, 2).id
+    'job/rank1->job/rank2'
+    """
+    return Subject("link", f"{name}/rank{src}->{name}/rank{dst}", rank=src, peer=dst)
+
+
+def node(name: str) -> Subject:
+    """Return the subject of one host.
+
+    >>> node("n3").id
+    'n3'
+    """
+    return Subject("node", name, node=name)
