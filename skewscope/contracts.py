@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Frames = Mapping[str, pd.DataFrame]
+else:
+    Frames = Mapping
 
 SEVERITIES = ("S1", "S2", "S3", "S4")
 ROLES = ("culprit", "victim", "context")

@@ -1,0 +1,75 @@
+"""Python's garbage collector stops one rank at a time, and all others wait for it.
+
+Why it hurts
+    A full collection walks every object of the process, 100 ms and more in a large trainer, while no kernel is
+    launched. Each rank collects at a different step, so with many ranks nearly every step holds somebody's pause.
+
+How it is seen
+    The recording shows collector pauses (spans named gc); replaying the steps without what they add beyond the peers'
+    shortens them. The paused rank changes. Kernels are not longer, the gap between them is: that separates it from
+    `data-sequence-skew`.
+
+What to do
+    Freeze what start-up allocated (`gc.freeze()`), switch automatic collection off and collect by hand on all ranks at
+    the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from skewscope import subjects
+from skewscope.contracts import Finding, Frames, Rule, World
+
+from . import _priced_worlds, _prices
+
+
+@dataclass(frozen=True)
+class HostGcPause:
+    """Thresholds: share of the step that the pauses cost, and of what the ranks' spread costs."""
+
+    category: ClassVar[str] = "host"
+    needs: ClassVar[tuple[str, ...]] = ("blame", "step_times")
+
+    lost_share_ratio: float = 0.01
+    dominant_ratio: float = 0.5
+    steady_hit_share_ratio: float = 0.5
+
+    def detect(self, tables: Frames) -> Iterable[Finding]:
+        """Return one finding: the job's, or the rank's where one rank alone pauses."""
+        priced = _prices.prices(tables, "job", "gc")
+        if not priced or priced[0].lost_share_ratio < self.lost_share_ratio:
+            return
+        row = priced[0]
+        if row.lost_s < self.dominant_ratio * _prices.lost(tables, "job", "skew"):
+            return
+        steady = [rank for rank in _prices.prices(tables, "rank", "gc")
+                  if rank.hit_share_ratio >= self.steady_hit_share_ratio]  # fmt: skip
+        alone = bool(steady) and steady[0].lost_s >= self.dominant_ratio * row.lost_s
+        subject = subjects.rank("job", steady[0].rank) if alone else subjects.job("job")
+        yield Finding(
+            condition="host-gc-pause", subject=subject, role="culprit",
+            severity=_prices.severity(row.lost_share_ratio), confidence=row.confidence_ratio,
+            window=row.window, lost_s=row.lost_s, lost_share=row.lost_share_ratio,
+            evidence=(
+                _prices.evidence("gc_share_of_step", row.lost_share_ratio, 0.0, self.lost_share_ratio, "ratio"),
+            ),
+            summary=f"garbage collection pauses {'one rank' if alone else 'one rank after another'} and everybody "
+            f"waits, {_prices.milliseconds(row.lost_s)} per step",
+            advice="gc.freeze() after start-up, gc.disable(), and gc.collect() on all ranks at the same step",
+        )  # fmt: skip
+
+    def alert(self) -> Rule:
+        """Return the alert: the finding stays active and costs its share."""
+        return _prices.lost_share_alert(
+            "host-gc-pause", self.lost_share_ratio, 900, "info", "garbage collection stalls {{ $labels.subject }}"
+        )
+
+    def cases(self) -> Iterable[World]:
+        """Return worlds: no pauses, pauses below the line, pauses beside a larger cause, pauses that cost."""
+        yield World("quiet", _priced_worlds.priced())
+        yield World("near-miss", _priced_worlds.priced(job={"skew": 0.009, "gc": 0.009}))
+        yield World("minor", _priced_worlds.priced(job={"skew": 0.3, "gc": 0.02}))
+        yield World("pauses", _priced_worlds.priced(job={"skew": 0.1, "gc": 0.09}), frozenset({"job"}))

@@ -1,0 +1,107 @@
+"""The whole road from a recording to findings: attribution, every room, and what explains what."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import catalogue
+from .attribution import attribute
+from .contracts import Detector, Finding
+from .frames import all_tables
+from .precedence import explain
+from .sources import Recording
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A recording, its canonical and derived tables, and what was found in it."""
+
+    recording: Recording
+    tables: dict[str, pd.DataFrame]
+    findings: tuple[Finding, ...]
+    explains: Mapping[int, tuple[int, ...]]
+    job: dict[str, Any]
+    summary: dict[str, Any]
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+
+def analyze(recording: Recording, only: Collection[str] = ()) -> Analysis:
+    """Return the analysis of a recording; `only` limits the rooms that are asked to these condition ids."""
+    derived = attribute(recording.tables)
+    tables = {**all_tables(recording.tables), **derived.tables}
+    asked = [catalogue.room("detectors", name) for name in only] or catalogue.rooms("detectors")
+    found: list[Finding] = []
+    for room in asked:
+        detector: Detector = room.load()
+        found.extend(detector.detect(tables))
+    explained = explain(found)
+    job = _job(recording, tables)
+    summary = _summary(job, tables)
+    summary["verdict"] = verdict(explained.findings, summary)
+    warnings = (*recording.warnings, *derived.warnings)
+    return Analysis(recording, tables, explained.findings, explained.explains, job, summary, warnings)
+
+
+def _job(recording: Recording, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the report's `job`: ranks (by declaration, else seen), steps, times, parallelism."""
+    seen = [table["rank"].to_numpy() for name, table in tables.items() if "rank" in table and name != "blame"]
+    ranks = np.unique(np.concatenate(seen)) if seen else np.zeros(0)
+    times = tables["step_times"]
+    starts = [int(part.min()) for part in _times(tables, "start_ns", "ready_ns") if len(part)]
+    ends = [int(part.max()) for part in _times(tables, "end_ns", "ready_ns") if len(part)]
+    return {
+        "ranks": max(recording.world_size, int((ranks >= 0).sum())),
+        "steps": len(times) or int(tables["steps"]["step"].nunique()),
+        "start_ns": min(starts, default=-1), "end_ns": max(ends, default=-1),
+        "parallelism": dict(recording.parallelism),
+    }  # fmt: skip
+
+
+def _times(tables: Mapping[str, pd.DataFrame], *columns: str) -> list[Any]:
+    parts = [tables[name][column] for name in ("steps", "ops", "collectives") for column in columns
+             if column in tables[name]]  # fmt: skip
+    return [part[part > 0] for part in parts]
+
+
+def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the report's `summary` without the verdict; None where the recording does not show it."""
+    times = tables["step_times"]
+    judged = times[~times["planned"].to_numpy()]
+    length = judged["duration_ns"].to_numpy() / 1e9
+    length = length[np.isfinite(length)]
+    if not len(length):
+        return dict.fromkeys(("step_time_s", "ideal_step_time_s", "slowdown", "wasted_share", "wasted_gpu_hours"))
+    both = judged[(judged["replay_ns"].notna() & judged["ideal_ns"].notna()).to_numpy()]
+    slowdown = ideal = wasted = None
+    if len(both) and both["ideal_ns"].sum() > 0:
+        slowdown = max(1.0, float(both["replay_ns"].sum() / both["ideal_ns"].sum()))
+        ideal = float(length.mean()) / slowdown
+        wasted = 1.0 - 1.0 / slowdown
+    return {
+        "step_time_s": {"mean": float(length.mean()), "p50": float(np.median(length)),
+                        "p99": float(np.quantile(length, 0.99))},
+        "ideal_step_time_s": ideal, "slowdown": slowdown, "wasted_share": wasted,
+        "wasted_gpu_hours": wasted * float(length.sum()) * job["ranks"] / HOUR_S if wasted is not None else None,
+    }  # fmt: skip
+
+
+def verdict(findings: Collection[Finding], summary: Mapping[str, Any]) -> str:
+    """Return one sentence a person can act on."""
+    culprits = [finding for finding in findings if finding.role == "culprit"]
+    if culprits:
+        first = culprits[0]
+        more = f" ({len(culprits) - 1} more below)" if len(culprits) > 1 else ""
+        return f"{first.condition}: {first.summary}{more}."
+    undecided = [finding for finding in findings if finding.role == "context" and finding.severity != "S4"]
+    if undecided:
+        return f"Nobody is at fault; {undecided[0].condition}: {undecided[0].summary}."
+    if summary.get("step_time_s") is None:
+        return "Nothing wrong was found; the recording holds no steps to measure."
+    return "Nobody is slow: no rank, stage or link stands out from its peers."

@@ -1,0 +1,170 @@
+"""From canonical tables to the derived ones: the order in which the parts of attribution work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import tables as schema
+from ..frames import all_tables, empty
+from ..stats import intervals, segments
+from . import (
+    blame,
+    calls,
+    clocks,
+    decompose,
+    endpoints,
+    event_graph,
+    layout,
+    pairs,
+    pricing,
+    step_spread,
+    timeline,
+    work,
+)
+from .whatif import attribute_ops, is_operation_trace
+
+Array = np.ndarray[Any, Any]
+
+DERIVED = tuple(name for name in schema.names() if schema.table(name).derived)
+VIOLATING_SHARE = 0.2  # classes of calls in which more than this share is impossible were matched wrongly
+TOLERANCE_NS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The derived tables, and what could not be decided, in words."""
+
+    tables: dict[str, pd.DataFrame]
+    warnings: list[str] = field(default_factory=list)
+
+
+def attribute(given: Mapping[str, pd.DataFrame]) -> Attribution:
+    """Return all derived tables of a recording, empty where it does not show them.
+
+    Operation-level traces (forward, backward, send, receive per microbatch) go to the operation graph; everything else
+    that has calls goes to the call graph. Recordings with neither give empty tables.
+    """
+    tables = all_tables(given)
+    derived = {name: empty(name) for name in DERIVED}
+    if is_operation_trace(tables["ops"]):
+        return Attribution({**derived, **attribute_ops(tables)})
+    return _attribute_calls(tables, derived)
+
+
+def _attribute_calls(tables: dict[str, pd.DataFrame], derived: dict[str, pd.DataFrame]) -> Attribution:
+    """Return the derived tables from collectives, activity and steps."""
+    collectives = layout.number_steps(layout.name_groups(tables["collectives"]), tables["steps"])
+    warnings: list[str] = []
+    node_of = layout.nodes(tables["ranks"])
+    matched, alignment = _matched(collectives, node_of)
+    wrong = _mismatched(collectives, matched, warnings)
+    if wrong.any():
+        collectives = collectives[~wrong].reset_index(drop=True)
+        matched, alignment = _matched(collectives, node_of)
+    doubt = clocks.SIGNIFICANT * alignment.uncertainty_of(matched.rank)
+    derived["clocks"] = clocks.table(alignment, node_of)
+    derived["arrivals"] = calls.arrivals(collectives, matched, doubt)
+    derived["pair_delays"] = pairs.pair_delays(tables["links"], collectives, matched)
+    primary = _primary(collectives)
+    chosen = collectives[(collectives["source"] == primary).to_numpy()].reset_index(drop=True)
+    if len(chosen):
+        derived.update(_priced(tables, chosen, alignment, node_of, derived["pair_delays"], primary))
+    if not len(derived["rank_steps"]) and len(tables["steps"]):
+        derived.update(step_spread.attribute_steps(tables["steps"], node_of))
+    return Attribution(derived, warnings)
+
+
+def _priced(
+    tables: dict[str, pd.DataFrame], collectives: pd.DataFrame, alignment: clocks.Alignment, node_of: dict[int, str],
+    pair_table: pd.DataFrame, source: str,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """Return `rank_steps`, `step_times` and `blame` of the calls of one recorder."""
+    if (collectives["step"] < 0).all():
+        collectives = layout.number_rounds(collectives)
+    else:
+        collectives = collectives[(collectives["step"] >= 0).to_numpy()].reset_index(drop=True)
+    stage_of = layout.stages(tables["ranks"], collectives)
+    matched = calls.match(collectives)
+    if not (matched.ready >= 0).any():
+        return {}
+    shift = alignment.shift(matched.rank, matched.ready)
+    matched = calls.on_common_clock(matched, shift, np.asarray(collectives["op"] == "send")[matched.row])
+    act = timeline.activity(tables["ops"], alignment)
+    line = timeline.timeline(matched, act.busy)
+    start = collectives["start_ns"].to_numpy()[matched.row]
+    graph = event_graph.build(matched, np.where(start >= 0, start + shift, -1), line)
+    own = work.work(collectives, matched, line, act, stage_of)
+    step = collectives["step"].to_numpy()[matched.row][line.row]
+    pricer = pricing.pricer(graph, line, own, step)
+    slow = _slow_ends(pair_table, collectives, matched, graph)
+    prices, ideal = blame.price(pricer, stage_of, node_of, slow)
+    rank_steps = decompose.rank_steps(
+        tables["steps"], matched, line, own, act, alignment, step, node_of, stage_of, source
+    )
+    times = decompose.step_times(rank_steps, pricer.steps, pricer.base_ns, ideal, source)
+    return {"rank_steps": rank_steps, "step_times": times, "blame": prices}
+
+
+def _slow_ends(
+    pair_table: pd.DataFrame, collectives: pd.DataFrame, matched: calls.Calls, graph: event_graph.EventGraph
+) -> dict[int, Array]:
+    """Return per rank with a slow network end the factor of each transfer node, were it as fast as the others."""
+    found = endpoints.slow_ends(pair_table)
+    if not found or not len(graph.transfer):
+        return {}
+    of_call = matched.runs.of[graph.transfer_row]
+    row = matched.row[graph.transfer_row]
+    begin = matched.last_ready
+    end = segments.maximum(np.maximum(matched.end, begin[matched.runs.of]), matched.runs)
+    lanes = np.zeros(len(begin), dtype=np.int64)
+    flight = intervals.union(lanes, begin, end)
+    members = matched.runs.size[of_call]
+    moved = collectives["message_bytes"].to_numpy()[row].astype(float)
+    busy = float((flight.end - flight.start).sum())
+    return {rank: endpoints.transfer_scale(speeds, graph.transfer_row, of_call, moved, members, busy)
+            for rank, speeds in found.items()}  # fmt: skip
+
+
+def _matched(collectives: pd.DataFrame, node_of: dict[int, str]) -> tuple[calls.Calls, clocks.Alignment]:
+    """Return the calls on the common clock, and how the clocks were aligned."""
+    matched = calls.match(collectives)
+    alignment = clocks.align(collectives, matched, node_of)
+    sends = np.asarray(collectives["op"] == "send")[matched.row]
+    return calls.on_common_clock(matched, alignment.shift(matched.rank, matched.ready), sends), alignment
+
+
+def _primary(collectives: pd.DataFrame) -> str:
+    """Return the source whose calls are decomposed: the one with the most completed calls that carry a step."""
+    if not len(collectives):
+        return ""
+    whole = ((collectives["end_ns"] >= 0) & (collectives["ready_ns"] >= 0)).astype(int) * 2
+    worth = whole + (collectives["step"] >= 0) + 0.001
+    return str(worth.groupby(collectives["source"], observed=True).sum().idxmax())
+
+
+def _mismatched(collectives: pd.DataFrame, matched: calls.Calls, warnings: list[str]) -> Array:
+    """Return which rows of `collectives` belong to classes that were matched wrongly; adds a warning for each class."""
+    wrong = np.zeros(len(collectives), dtype=bool)
+    if not len(matched.row):
+        return wrong
+    synchronising = np.asarray(collectives["op"].isin(calls.SYNCHRONISING))[matched.row][matched.runs.first]
+    bad = calls.violations(matched, TOLERANCE_NS) & synchronising & (matched.runs.size > 1)
+    kind = pd.factorize(
+        pd.MultiIndex.from_arrays([collectives[name].cat.codes for name in ("source", "group", "op_class")])
+    )[0]
+    of_call = kind[matched.row][matched.runs.first]
+    share = np.bincount(of_call, bad) / np.maximum(np.bincount(of_call, synchronising), 1)
+    suspect = np.flatnonzero(share > VIOLATING_SHARE)
+    if len(suspect):
+        wrong = np.isin(kind, suspect)
+        count = int(wrong.sum())
+        warnings.append(
+            f"{count} calls of {len(suspect)} kinds could not be matched across ranks (a member would have finished "
+            "before another began): their communicator is not in the recording"
+        )
+    return wrong

@@ -1,0 +1,156 @@
+"""One clock for all ranks: offsets and drifts estimated from collectives, whose members end together.
+
+A synchronising collective completes on all members within a transfer's tail, so the differences of their end times are
+clock differences plus noise. Medians over many calls give the offset, their spread its uncertainty. An offset that
+does not stand out from that noise, or from the tail of the transfers themselves (a ring over a slow link ends at
+different times too), is not applied: it becomes the uncertainty of the clock instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..frames import frame
+from ..stats import segments
+from ..stats.robust import MAD_TO_SIGMA
+from .calls import SYNCHRONISING, Calls
+
+Array = np.ndarray[Any, Any]
+
+SIGNIFICANT = 5.0  # offsets below this many standard errors are noise
+BEYOND_NOISE = 3.0  # and below this many spreads of one end time they are how the algorithm ends, not the clock
+FEWEST_CALLS = 5
+FEWEST_FOR_DRIFT = 30
+ROUNDS = 12
+ASSUMED_NS = 1e6  # hosts without evidence: what NTP keeps on a quiet network
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Per rank (sorted `rank` [r]): `offset_ns`, `drift` (ns per ns) about `pivot_ns`, `uncertainty_ns`, `aligned`."""
+
+    rank: Array
+    offset_ns: Array
+    drift: Array
+    uncertainty_ns: Array
+    aligned: Array
+    pairs: Array
+    pivot_ns: int
+
+    def shift(self, rank: Array, time_ns: Array) -> Array:
+        """Return what to add to `time_ns` of `rank` (both [n]) to be on the common clock, int64 ns."""
+        place = np.clip(np.searchsorted(self.rank, rank), 0, max(len(self.rank) - 1, 0))
+        known = self.rank[place] == rank if len(self.rank) else np.zeros(len(rank), dtype=bool)
+        if not known.any():
+            return np.zeros(len(rank), dtype=np.int64)
+        late = self.offset_ns[place] + self.drift[place] * (time_ns - self.pivot_ns)
+        return np.where(known & self.aligned[place], -np.rint(late), 0).astype(np.int64)
+
+    def uncertainty_of(self, rank: Array) -> Array:
+        """Return the clock uncertainty in ns for each rank of [n]; ASSUMED_NS where nothing is known."""
+        if not len(self.rank):
+            return np.full(len(rank), ASSUMED_NS)
+        place = np.clip(np.searchsorted(self.rank, rank), 0, len(self.rank) - 1)
+        known = (self.rank[place] == rank) & np.isfinite(self.uncertainty_ns[place])
+        return np.where(known, self.uncertainty_ns[place], ASSUMED_NS)
+
+
+def align(collectives: pd.DataFrame, calls: Calls, node_of: dict[int, str]) -> Alignment:
+    """Return the alignment of the ranks' clocks from the end times of `calls`; `node_of` maps rank to host."""
+    ranks = np.unique(calls.rank)
+    use = (calls.end >= 0) & np.asarray(collectives["op"].isin(SYNCHRONISING))[calls.row]
+    enough = segments.total(use.astype(np.int64), calls.runs)[calls.runs.of] > 1 if len(calls.row) else use
+    rows = np.flatnonzero(use & enough)
+    pivot = int(np.median(calls.end[rows])) if len(rows) else 0
+    if not len(rows):
+        unknown = np.full(len(ranks), np.nan)
+        none = np.zeros(len(ranks))
+        return Alignment(ranks, none, none, unknown, none.astype(bool), none.astype(np.int64), pivot)
+    over = segments.runs(calls.runs.of[rows])
+    dense = np.searchsorted(ranks, calls.rank[rows])
+    offset, spread = _offsets(calls.end[rows] - pivot, dense, over, len(ranks))
+    offset = _same_on_a_node(offset, spread, [node_of.get(int(rank), "") for rank in ranks])
+    drift = _drifts(calls.end[rows] - pivot, dense, over, offset)
+    pairs = np.bincount(dense, minlength=len(ranks))
+    error = MAD_TO_SIGMA * spread / np.sqrt(np.maximum(pairs, 1))
+    size = np.abs(offset)
+    clear = (size > SIGNIFICANT * error) & (size > BEYOND_NOISE * spread) & (pairs >= FEWEST_CALLS)
+    clear &= size > _tail(calls, rows)
+    return Alignment(ranks, offset, np.where(clear, drift, 0.0), np.where(clear, error, size), clear, pairs, pivot)
+
+
+def table(alignment: Alignment, node_of: dict[int, str]) -> pd.DataFrame:
+    """Return the `clocks` table: one row per node, or per rank where the node is not known."""
+    names = [node_of.get(int(rank), "") or f"rank{rank}" for rank in alignment.rank]
+    first = {name: index for index, name in reversed(list(enumerate(names)))}
+    keep = sorted(first.values())
+    return frame("clocks", {
+        "job": "job", "node": [names[index] for index in keep], "offset_ns": alignment.offset_ns[keep],
+        "drift_ppm": alignment.drift[keep] * 1e6, "uncertainty_ns": alignment.uncertainty_ns[keep],
+        "pairs_count": alignment.pairs[keep], "aligned": alignment.aligned[keep],
+    })  # fmt: skip
+
+
+def _tail(calls: Calls, rows: Array) -> float:
+    """Return how far apart members may end for want of bandwidth: half of the usual shortest stay in a call, ns."""
+    stay = calls.duration[rows].astype(float)
+    stay = stay[stay >= 0]
+    if not len(stay):
+        return 0.0
+    over = segments.runs(calls.runs.of[rows][calls.duration[rows] >= 0])
+    return float(np.median(segments.minimum(stay, over))) / 2
+
+
+def _offsets(end: Array, rank: Array, over: segments.Runs, ranks: int) -> tuple[Array, Array]:
+    """Return per rank the median deviation of its end times from its calls' medians, and the spread around it.
+
+    The step is repeated, because ranks that never meet in one call (pipelines) are tied only through others.
+    """
+    by_rank = np.argsort(rank, kind="stable")
+    lanes = segments.runs(rank[by_rank])
+    offset = np.zeros(ranks)
+    left = end.astype(float)
+    for _ in range(ROUNDS):
+        left = end - offset[rank]
+        off_call = left - segments.median(left, over)[over.of]
+        step = segments.median(off_call[by_rank], lanes)
+        offset[rank[by_rank][lanes.first]] += step
+        if np.abs(step).max() < 1.0:
+            break
+    left = end - offset[rank]
+    off_call = np.abs(left - segments.median(left, over)[over.of])
+    spread = np.full(ranks, np.nan)
+    spread[rank[by_rank][lanes.first]] = segments.median(off_call[by_rank], lanes)
+    return offset, spread
+
+
+def _same_on_a_node(offset: Array, spread: Array, nodes: list[str]) -> Array:
+    """Return offsets with the ranks of one host pooled, unless they contradict each other."""
+    pooled = offset.copy()
+    for name in set(nodes) - {""}:
+        mine = np.array([node == name for node in nodes])
+        middle = float(np.median(offset[mine]))
+        if np.all(np.abs(offset[mine] - middle) <= SIGNIFICANT * np.nan_to_num(spread[mine])):
+            pooled[mine] = middle
+    return pooled
+
+
+def _drifts(end: Array, rank: Array, over: segments.Runs, offset: Array) -> Array:
+    """Return per rank the slope of its deviation over time: medians of the first and last third, compared."""
+    left = end - offset[rank]
+    off_call = left - segments.median(left, over)[over.of]
+    drift = np.zeros(len(offset))
+    low, high = np.quantile(end, [1 / 3, 2 / 3])
+    for lane in range(len(offset)):
+        early, late = (rank == lane) & (end <= low), (rank == lane) & (end >= high)
+        if min(early.sum(), late.sum()) * 3 < FEWEST_FOR_DRIFT:
+            continue
+        change = np.median(off_call[late]) - np.median(off_call[early])
+        noise = MAD_TO_SIGMA * np.median(np.abs(off_call[late] - np.median(off_call[late]))) / np.sqrt(late.sum())
+        if abs(change) > SIGNIFICANT * noise:
+            drift[lane] = change / (np.median(end[late]) - np.median(end[early]))
+    return drift

@@ -1,0 +1,136 @@
+"""Each rank's own story between calls: arrivals, the points where it is held up, and its own work in between.
+
+A rank's timeline is cut at two kinds of events. It *arrives* at a call (calls a collective, or the kernel starts); it
+is *held* where it does nothing until a call that it had arrived at earlier completes. What lies between two events
+and is not held is its own work. No framework has to say where it waits: a hole in the rank's activity that ends with
+the completion of a pending call is a wait for that call. A recording without activity (a flight recorder) says the
+same by order: when nobody arrives at the next call before everybody arrived at this one, everybody waited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..stats import intervals, segments
+from .calls import Calls
+from .clocks import Alignment
+
+Array = np.ndarray[Any, Any]
+
+WAKE_NS = 300_000  # a thread may resume this long before the recorder notes the completion,
+WAKE_SHARE = 0.05  # or this share of the wait where the host is busy,
+WAKE_MOST_NS = 3_000_000  # but never longer than this
+HOST_WORK = ("cpu", "kernel", "memcpy", "memset", "data", "gc", "checkpoint", "eval")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Events of all ranks, sorted by rank, then time; arrays of shape [events].
+
+    `held` is True for a hold (False: arrival); `row` is the row of `Calls` it belongs to; `own_ns` the own work before
+    it; `from_ns` where that work began, `until_ns` where it ended; `held_ns` how long the hold lasted.
+    """
+
+    rank: Array
+    time: Array
+    held: Array
+    row: Array
+    from_ns: Array
+    until_ns: Array
+
+    @property
+    def own_ns(self) -> Array:
+        """Own work before each event, float ns."""
+        return np.asarray(np.maximum(self.until_ns - self.from_ns, 0), dtype=float)
+
+    @property
+    def held_ns(self) -> Array:
+        """Time that each hold lasted, 0 for arrivals, float ns."""
+        return np.where(self.held, np.maximum(self.time - self.until_ns, 0), 0).astype(float)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What ranks did: `busy` all recorded own activity, and `of` each kind ("data", "gc", ...), disjoint per rank."""
+
+    busy: intervals.Spans
+    of: dict[str, intervals.Spans]
+
+
+def activity(ops: pd.DataFrame, alignment: Alignment) -> Activity:
+    """Return the activity of all ranks on the common clock."""
+    rank = ops["rank"].to_numpy()
+    moved = alignment.shift(rank, ops["start_ns"].to_numpy())
+    start, end = ops["start_ns"].to_numpy() + moved, ops["end_ns"].to_numpy() + moved
+    kind = np.asarray(ops["op"].astype(object))
+    own = np.isin(kind, HOST_WORK)
+    compute = np.isin(kind, ("cpu", "kernel"))
+    found = {name: intervals.union(rank[pick], start[pick], end[pick]) for name, pick in (
+        ("data", kind == "data"), ("gc", kind == "gc"), ("checkpoint", np.isin(kind, ("checkpoint", "eval"))),
+        ("compute", compute),
+    )}  # fmt: skip
+    busy = intervals.union(rank[own], start[own], end[own])
+    return Activity(busy, {**found, "busy": busy})
+
+
+def timeline(calls: Calls, busy: intervals.Spans) -> Timeline:
+    """Return the events of all ranks; `calls` must be on the common clock, `busy` disjoint spans per rank."""
+    known = np.flatnonzero(calls.ready >= 0)
+    rank, ready = calls.rank[known], calls.ready[known]
+    everybody = calls.last_ready[calls.runs.of[known]]
+    end = np.where(calls.end[known] >= 0, calls.end[known], everybody)
+    holds = end >= everybody - WAKE_NS  # a completion before somebody's arrival (a buffered send) holds nobody
+    hole = _holes(busy, rank, ready)
+    held_by = _holds(hole, rank[holds], ready[holds], end[holds], known[holds])
+    hold_rank, hold_start, hold_row, hold_end = held_by
+    event_rank = np.concatenate([rank, hold_rank])
+    time = np.concatenate([ready, hold_end])
+    held = np.concatenate([np.zeros(len(rank), dtype=bool), np.ones(len(hold_rank), dtype=bool)])
+    row = np.concatenate([known, hold_row])
+    until = np.concatenate([ready, hold_start])
+    order = np.lexsort((held, time, event_rank))
+    event_rank, time, held, row, until = (part[order] for part in (event_rank, time, held, row, until))
+    since = np.empty_like(time)
+    since[1:] = time[:-1]
+    first = segments.runs(event_rank).first
+    since[first] = _first_activity(busy, event_rank[first], time[first])
+    return Timeline(event_rank, time, held, row, since, np.maximum(np.minimum(until, time), since))
+
+
+def _holes(busy: intervals.Spans, rank: Array, ready: Array) -> intervals.Spans:
+    """Return the times in which a rank did nothing, cut at its arrivals; all of the time where no activity is known."""
+    lane = np.concatenate([busy.lane, rank])
+    start = np.concatenate([busy.start, ready])
+    end = np.concatenate([busy.end, ready])
+    order = np.lexsort((end, start, lane))
+    lane, start, end = lane[order], start[order], end[order]
+    if not len(lane):
+        return intervals.Spans(lane, start, end)
+    merged = intervals.union(lane, start, end)
+    return intervals.gaps(merged)
+
+
+def _holds(hole: intervals.Spans, rank: Array, ready: Array, end: Array, row: Array) -> tuple[Array, ...]:
+    """Return (rank, start, row, end) of the holes that the completion of a pending call ends or shortens."""
+    order = np.lexsort((end, rank))
+    lanes, ends = rank[order], end[order]
+    early = np.clip(((hole.end - hole.start) * WAKE_SHARE).astype(np.int64), WAKE_NS, WAKE_MOST_NS)
+    place = intervals.position(lanes, ends, hole.lane, hole.end + early, side="right") - 1
+    inside = np.maximum(place, 0)
+    valid = (place >= 0) & (lanes[inside] == hole.lane) & (ends[inside] > hole.start)
+    pick = order[inside]
+    valid &= ready[pick] <= hole.start
+    valid[1:] &= (pick[1:] != pick[:-1]) | ~valid[:-1]  # holes that end just before one completion are one wait
+    return hole.lane[valid], hole.start[valid], row[pick[valid]], ends[inside][valid]
+
+
+def _first_activity(busy: intervals.Spans, rank: Array, time: Array) -> Array:
+    """Return where each rank's recorded activity begins, at most `time`."""
+    if not len(busy.lane):
+        return time
+    place = np.minimum(np.searchsorted(busy.lane, rank), len(busy.lane) - 1)
+    return np.where(busy.lane[place] == rank, np.minimum(busy.start[place], time), time)

@@ -1,0 +1,45 @@
+"""Where an effect lives: the stretch of a series that stands above a level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+def best_run(values: Array, level: float) -> tuple[int, int]:
+    """Return (first, last) of the stretch with the largest sum above `level`; (-1, -1) if none is above.
+
+    >>> best_run(np.array([0.0, 0.1, 5.0, 4.0, 6.0, 0.0]), 2.0)
+    (2, 4)
+    """
+    above = np.where(np.isfinite(values), values, level) - level
+    if not len(above) or above.max() <= 0:
+        return -1, -1
+    total = np.concatenate([[0.0], np.cumsum(above)])
+    lowest = np.minimum.accumulate(total)[:-1]
+    last = int(np.argmax(total[1:] - lowest))
+    first = int(np.argmin(total[: last + 1]))
+    return first, last
+
+
+def affected(values: Array, noise: float) -> tuple[int, int]:
+    """Return (first, last) of the steps in which an effect is present; the whole series where it is there throughout.
+
+    The line is half of the effect's own upper-quartile size, never below `noise`.
+
+    >>> affected(np.array([1.0, 0.9, 1.1, 1.0]), 0.1)
+    (0, 3)
+    >>> affected(np.array([0.0, 0.0, 0.0, 1.0, 0.9, 1.1, 1.0]), 0.1)
+    (3, 6)
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return -1, -1
+    level = max(float(np.quantile(finite, 0.75)) / 2, noise)
+    first, last = best_run(values, level)
+    if first >= 0 and last - first + 1 >= 0.8 * len(values):
+        return 0, len(values) - 1
+    return first, last
