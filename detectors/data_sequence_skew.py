@@ -16,7 +16,7 @@ What to do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +29,8 @@ from skewscope.stats.robust import correlation
 
 from . import _priced_worlds, _prices
 
+SHOWN_STEPS = 6
+
 
 @dataclass(frozen=True)
 class DataSequenceSkew:
@@ -38,6 +40,7 @@ class DataSequenceSkew:
     needs: ClassVar[tuple[str, ...]] = ("blame", "rank_steps", "step_times")
 
     lost_share_ratio: float = 0.05
+    unexplained_share_ratio: float = 0.15
     token_correlation_ratio: float = 0.9
     phase_correlation_ratio: float = 0.95
     forward_variation_ratio: float = 0.10
@@ -59,7 +62,8 @@ class DataSequenceSkew:
         if known >= self.other_cause_ratio * row.lost_s or row.steps_count < self.fewest_steps_count:
             return
         why, strength = self._explained(tables["rank_steps"])
-        yield self._finding(tables, row, why, strength)
+        if why or row.lost_share_ratio >= self.unexplained_share_ratio:
+            yield self._finding(tables, row, why, strength)
 
     def _steady(self, tables: Frames) -> bool:
         """Return whether one rank is the slowest so often that it, not the data, is to blame."""
@@ -87,10 +91,12 @@ class DataSequenceSkew:
         sure = bool(why)
         lost = row.lost_s
         text = f"each step waits for the rank with the longest sequences, {_prices.milliseconds(lost)} per step; {why}"
+        worst = slowest(tables["rank_steps"])
         if not sure:
             text = (
-                f"the slowest rank changes from step to step and costs {_prices.milliseconds(lost)} per step: that is "
-                "the workload, not a node; the recording does not show tokens, so the cause stays open"
+                f"the slowest rank changes from step to step ({_listed(worst)}) and costs "
+                f"{_prices.milliseconds(lost)} per step: that is the workload, not a node; the recording does not show "
+                "tokens, so the cause stays open"
             )
         return Finding(
             condition="data-sequence-skew", subject=subjects.job("job"), role="culprit" if sure else "context",
@@ -100,7 +106,7 @@ class DataSequenceSkew:
             evidence=(
                 _prices.evidence("spread_share_of_step", row.lost_share_ratio, 0.0, self.lost_share_ratio, "ratio"),
                 _prices.evidence("explained_by_length", strength, 0.0, self.token_correlation_ratio, "ratio"),
-                _prices.evidence("distinct_slowest_ranks", len(set(slowest(tables["rank_steps"]).values())), 1.0, None,
+                _prices.evidence("distinct_slowest_ranks", len(set(worst.values())), 1.0, None,
                                  "count"),
             ),
             summary=text,
@@ -127,6 +133,12 @@ class DataSequenceSkew:
         yield World("long", long, frozenset({"job"}))
         yield World("unexplained", _priced_worlds.priced(job=job, own=own, phases=own * 0 + 0.2), frozenset({"job"}))
         yield World("one-rank", _priced_worlds.priced(rank=3, lost_share=0.3, job=job, own=own))
+
+
+def _listed(worst: Mapping[int, int]) -> str:
+    """Return the first few steps with their slowest rank, as text."""
+    shown = [f"step {step}: rank {rank}" for step, rank in list(worst.items())[:SHOWN_STEPS]]
+    return ", ".join(shown) + (", ..." if len(worst) > SHOWN_STEPS else "")
 
 
 def slowest(steps: pd.DataFrame) -> dict[int, int]:

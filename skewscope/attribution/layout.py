@@ -77,7 +77,7 @@ def name_groups(collectives: pd.DataFrame) -> pd.DataFrame:
         left, right, on="ready_ns", by=["rank", "op", "message_bytes"], direction="nearest", tolerance=SAME_CALL_NS
     )
     found = joined[joined["group"].notna()]
-    group = np.asarray(collectives["group"].astype(object))
+    group = np.array(collectives["group"].astype(object), dtype=object)
     size = collectives["group_size"].to_numpy().copy()
     group[found["row"]] = found["group"].astype(str)
     size[found["row"]] = found["group_size"].astype(int)

@@ -84,7 +84,7 @@ def timeline(calls: Calls, busy: intervals.Spans) -> Timeline:
     everybody = calls.last_ready[calls.runs.of[known]]
     end = np.where(calls.end[known] >= 0, calls.end[known], everybody)
     holds = end >= everybody - WAKE_NS  # a completion before somebody's arrival (a buffered send) holds nobody
-    hole = _holes(busy, rank, ready)
+    hole = _holes(busy, rank, ready, end)
     held_by = _holds(hole, rank[holds], ready[holds], end[holds], known[holds])
     hold_rank, hold_start, hold_row, hold_end = held_by
     event_rank = np.concatenate([rank, hold_rank])
@@ -101,11 +101,16 @@ def timeline(calls: Calls, busy: intervals.Spans) -> Timeline:
     return Timeline(event_rank, time, held, row, since, np.maximum(np.minimum(until, time), since))
 
 
-def _holes(busy: intervals.Spans, rank: Array, ready: Array) -> intervals.Spans:
-    """Return the times in which a rank did nothing, cut at its arrivals; all of the time where no activity is known."""
-    lane = np.concatenate([busy.lane, rank])
-    start = np.concatenate([busy.start, ready])
-    end = np.concatenate([busy.end, ready])
+def _holes(busy: intervals.Spans, rank: Array, ready: Array, done: Array) -> intervals.Spans:
+    """Return the times in which a rank did nothing, cut at its arrivals; all of the time where no activity is known.
+
+    A rank's story ends with its last completion: it stays until then.
+    """
+    by_rank = np.lexsort((done, rank))
+    final = by_rank[np.append(np.flatnonzero(np.diff(rank[by_rank])), len(rank) - 1)] if len(rank) else by_rank
+    lane = np.concatenate([busy.lane, rank, rank[final]])
+    start = np.concatenate([busy.start, ready, done[final]])
+    end = np.concatenate([busy.end, ready, done[final]])
     order = np.lexsort((end, start, lane))
     lane, start, end = lane[order], start[order], end[order]
     if not len(lane):
