@@ -77,3 +77,21 @@ def with_pairs(tables: dict[str, pd.DataFrame], slow: Mapping[tuple[int, int], f
         "job": "job", "src_rank": [src for src, _ in pairs], "dst_rank": [dst for _, dst in pairs],
         "transfers_count": 1, "speed_bytes_per_s": [1e9 / slow.get(pair, 1.0) for pair in pairs], "source": "probe",
     })}  # fmt: skip
+
+
+def arriving(late_ratio: float, steps: int = STEPS, late_s: float = 0.01) -> dict[str, pd.DataFrame]:
+    """Return a world of 4 ranks and 4 calls per step in which rank 2 is last by `late_s` at this share of the calls."""
+    tables = priced()
+    calls = np.arange(4 * steps)
+    call, rank = np.repeat(calls, 4), np.tile(np.arange(4), len(calls))
+    mine = (call * 7) % len(calls) < late_ratio * len(calls)
+    late = np.where(mine, rank == 2, rank == call % 2)
+    start = call * (STEP_NS // 4)
+    arrivals = frame("arrivals", {
+        "job": "job", "step": call // 4, "rank": rank, "group": "0", "group_size": 4, "seq": call, "op": "all_reduce",
+        "call": call, "members_count": 4, "ready_ns": start + (late * late_s * 1e9).astype(np.int64),
+        "end_ns": start + 200_000_000, "late_ns": late * late_s * 1e9, "wait_ns": ~late * late_s * 1e9,
+        "transfer_ns": 1e6, "last": late, "by_wait": False,
+    })  # fmt: skip
+    times = tables["step_times"]
+    return {**tables, "arrivals": arrivals, "step_times": times[(times["step"] < steps).to_numpy()]}

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from skewscope.contracts import Evidence, Frames, Rule, Window
+from skewscope.stats.robust import binomial_tail
 
 SEVERE_SHARE = 0.20  # conditions: S2 from a fifth of the step, S3 from a twentieth
 NOTABLE_SHARE = 0.05
@@ -102,14 +104,52 @@ def milliseconds(seconds: float) -> str:
 
 def lateness(tables: Frames, rank: int) -> tuple[float, float, int]:
     """Return (share of calls at which the rank arrived last, its median lateness in s, calls) over judged arrivals."""
-    arrivals = tables["arrivals"]
-    mine = arrivals[((arrivals["rank"] == rank) & (arrivals["members_count"] > 2)).to_numpy()]
+    judged = judged_arrivals(tables)
+    mine = judged[(judged["rank"] == rank).to_numpy()]
     if not len(mine):
         return float("nan"), float("nan"), 0
-    best = mine["source"].value_counts().idxmax()
-    mine = mine[(mine["source"] == best).to_numpy()]
-    late = mine["late_ns"].to_numpy()
-    return float(mine["last"].mean()), float(np.nanmedian(late)) / 1e9, len(mine)
+    return float(mine["last"].mean()), float(np.nanmedian(mine["late_ns"].to_numpy())) / 1e9, len(mine)
+
+
+def judged_arrivals(tables: Frames) -> pd.DataFrame:
+    """Return the arrivals at calls of three members or more, of the recorder that noted most of them."""
+    arrivals = tables["arrivals"]
+    judged = arrivals[(arrivals["members_count"] > 2).to_numpy()]
+    if not len(judged):
+        return judged
+    return judged[(judged["source"] == judged["source"].value_counts().idxmax()).to_numpy()]
+
+
+@dataclass(frozen=True)
+class LastArriver:
+    """The rank that arrives last most often: how often, in how many calls and steps, and what the others wait."""
+
+    rank: int
+    share_ratio: float
+    calls_count: int
+    steps_count: int
+    peers_count: int
+    lost_s: float
+    confidence_ratio: float
+
+
+def last_arrivers(tables: Frames) -> LastArriver | None:
+    """Return the rank that arrives last most often, None where nobody can be judged.
+
+    What the others wait is the smallest wait among them, per step: by how much the last one was later than the next.
+    """
+    judged = judged_arrivals(tables)
+    if not len(judged):
+        return None
+    calls = judged.groupby("rank")["last"].agg(["mean", "sum", "size"])
+    rank = int(str(calls["sum"].idxmax()))
+    mine = judged[((judged["rank"] == rank) & judged["last"]).to_numpy()]
+    others = judged[((judged["rank"] != rank) & judged["call"].isin(mine["call"])).to_numpy()]
+    waited = others.groupby("call")["wait_ns"].median().sum() / 1e9
+    steps = max(int(judged["step"].nunique()), 1)
+    count, hits = len(judged[(judged["rank"] == rank).to_numpy()]), len(mine)
+    chance = binomial_tail(hits, count, 1.0 / len(calls)) * len(calls) if len(calls) > 1 else 1.0
+    return LastArriver(rank, hits / count, count, steps, len(calls) - 1, float(waited) / steps, max(0.0, 1.0 - chance))
 
 
 def lost_share_alert(condition: str, lost_share: float, for_s: int, severity: str, summary: str) -> Rule:

@@ -42,50 +42,81 @@ class CollLateRank:
     rate_ratio: float = 1.05
     confidence_ratio: float = 0.9
     fewest_peers_count: int = 2
+    fewest_steps_count: int = 3
     other_cause_ratio: float = 0.6
+    always_last_ratio: float = 0.9
+    fewest_calls_count: int = 12
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return one finding per rank that is consistently late through its own work."""
-        for row in _prices.prices(tables, "rank", "own"):
-            if row.lost_share_ratio < self.lost_share_ratio or not row.rate_ratio >= self.rate_ratio:
-                continue
-            if self._has_another_cause(tables, row):
-                continue
-            steady = row.hit_share_ratio >= self.hit_share_ratio and row.confidence_ratio >= self.confidence_ratio
-            if row.peers_count < self.fewest_peers_count and steady:
-                yield self._finding(tables, row, "context")
-            elif steady:
-                yield self._finding(tables, row, "culprit")
+        loud = [row for row in _prices.prices(tables, "rank", "own") if self._is_loud(row)]
+        found = [self._priced(tables, row) for row in loud if not self._has_another_cause(tables, row)]
+        yield from found
+        if not loud:
+            yield from self._always_last(tables)
+
+    def _is_loud(self, row: _prices.Price) -> bool:
+        steady = row.hit_share_ratio >= self.hit_share_ratio and row.confidence_ratio >= self.confidence_ratio
+        costly = row.lost_share_ratio >= self.lost_share_ratio and row.rate_ratio >= self.rate_ratio
+        return steady and costly and row.steps_count >= self.fewest_steps_count
 
     def _has_another_cause(self, tables: Frames, row: _prices.Price) -> bool:
         known = sum(_prices.lost(tables, "rank", cause, row.rank) for cause in ("input", "gc", "checkpoint"))
         return known >= self.other_cause_ratio * row.lost_s
 
-    def _finding(self, tables: Frames, row: _prices.Price, role: str) -> Finding:
+    def _priced(self, tables: Frames, row: _prices.Price) -> Finding:
         share, late_s, calls = _prices.lateness(tables, row.rank)
-        step_s = _prices.step_s(tables)
+        sure = row.peers_count >= self.fewest_peers_count
+        fair = 1.0 / (row.peers_count + 1)
         found = [
             _prices.evidence("own_work_over_peers", row.rate_ratio, 1.0, self.rate_ratio, "ratio"),
-            _prices.evidence("slowest_share_of_steps", row.hit_share_ratio, 1.0 / (row.peers_count + 1),
-                             self.hit_share_ratio, "ratio"),
-        ]  # fmt: skip
+            _prices.evidence("slowest_share_of_steps", row.hit_share_ratio, fair, self.hit_share_ratio, "ratio"),
+        ]
         if calls:
+            late = late_s / _prices.step_s(tables)
             found += [
-                _prices.evidence("last_arriver_share", share, 1.0 / (row.peers_count + 1), None, "ratio"),
-                _prices.evidence("late_over_step", late_s / step_s, 0.0, None, "ratio"),
+                _prices.evidence("last_arriver_share", share, fair, None, "ratio"),
+                _prices.evidence("late_over_step", late, 0.0, None, "ratio"),
             ]
-        doubt = "" if role == "culprit" else f"; with {row.peers_count} peer(s) it cannot be told which one is unusual"
+        doubt = "" if sure else f"; with {row.peers_count} peer(s) it cannot be told which one is unusual"
         return Finding(
-            condition="coll-late-rank",
-            subject=subjects.rank("job", row.rank, node=_node(tables, row.rank), stage=row.stage),
-            role=role, severity=_prices.severity(row.lost_share_ratio) if role == "culprit" else "S4",
-            confidence=row.confidence_ratio if role == "culprit" else 0.5, window=row.window,
-            lost_s=row.lost_s, lost_share=row.lost_share_ratio, evidence=tuple(found),
+            condition="coll-late-rank", subject=_subject(tables, row.rank, row.stage),
+            role="culprit" if sure else "context", severity=_prices.severity(row.lost_share_ratio) if sure else "S4",
+            confidence=row.confidence_ratio if sure else 0.5, window=row.window, lost_s=row.lost_s,
+            lost_share=row.lost_share_ratio, evidence=tuple(found),
             summary=f"rank {row.rank} needs {row.rate_ratio:.2f}x the work time of its peers and is the slowest in "
             f"{row.hit_share_ratio:.0%} of steps; everybody waits for it, {_prices.milliseconds(row.lost_s)} "
             f"per step{doubt}",
             advice=f"check the GPU and host of rank {row.rank} (clocks, throttling, CPU pressure); "
             "exclude the node at the next restart",
+        )  # fmt: skip
+
+    def _always_last(self, tables: Frames) -> Iterable[Finding]:
+        """Return the rank that is last nearly always though it costs little, or last most in too few steps to tell."""
+        last = _prices.last_arrivers(tables)
+        if last is None or last.calls_count < self.fewest_calls_count // 2:
+            return
+        step_s = _prices.step_s(tables)
+        share_of_step = last.lost_s / step_s if step_s > 0 else 0.0
+        always = last.share_ratio >= self.always_last_ratio and last.calls_count >= self.fewest_calls_count
+        few = last.steps_count < self.fewest_steps_count and share_of_step >= self.lost_share_ratio
+        if last.confidence_ratio < self.confidence_ratio or last.peers_count < self.fewest_peers_count:
+            return
+        if not always and not (few and last.share_ratio >= self.hit_share_ratio):
+            return
+        why = "" if always else f"; {last.steps_count} step(s) are too few to tell a slow rank from chance"
+        yield Finding(
+            condition="coll-late-rank", subject=_subject(tables, last.rank, -1),
+            role="culprit" if always else "context", severity="S4", confidence=last.confidence_ratio if always else 0.5,
+            window=_prices.steps_of(tables), lost_s=last.lost_s, lost_share=share_of_step,
+            evidence=(
+                _prices.evidence("last_arriver_share", last.share_ratio, 1.0 / (last.peers_count + 1),
+                                 self.always_last_ratio, "ratio"),
+                _prices.evidence("late_over_step", share_of_step, 0.0, self.lost_share_ratio, "ratio"),
+            ),
+            summary=f"rank {last.rank} arrives last at {last.share_ratio:.0%} of {last.calls_count} collectives and "
+            f"keeps the others waiting {_prices.milliseconds(last.lost_s)} per step{why}",
+            advice=f"compare the GPU and host of rank {last.rank} with its peers' when the job allows it",
         )  # fmt: skip
 
     def alert(self) -> Rule:
@@ -100,10 +131,13 @@ class CollLateRank:
         yield World("near-miss", _priced_worlds.priced(rank=3, lost_share=0.04))
         yield World("late", _priced_worlds.priced(rank=3, lost_share=0.2), frozenset({"job/rank3"}))
         yield World("rotating", _priced_worlds.priced(rank=3, lost_share=0.2, hit_share=0.2))
+        yield World("few-steps", _priced_worlds.arriving(late_ratio=1.0, steps=2, late_s=0.1), frozenset({"job/rank2"}))
+        yield World("little-but-always", _priced_worlds.arriving(late_ratio=1.0), frozenset({"job/rank2"}))
+        yield World("little-and-often", _priced_worlds.arriving(late_ratio=0.7))
         yield World("input", _priced_worlds.priced(rank=3, lost_share=0.2, causes={"input": 0.18}))
 
 
-def _node(tables: Frames, rank: int) -> str:
+def _subject(tables: Frames, rank: int, stage: int) -> subjects.Subject:
     found = tables["rank_steps"]
     names = found.loc[(found["rank"] == rank).to_numpy(), "node"]
-    return str(names.iloc[0]) if len(names) else ""
+    return subjects.rank("job", rank, node=str(names.iloc[0]) if len(names) else "", stage=stage)

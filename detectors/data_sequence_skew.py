@@ -25,11 +25,12 @@ import pandas as pd
 
 from skewscope import subjects
 from skewscope.contracts import Finding, Frames, Rule, World
-from skewscope.stats.robust import correlation
+from skewscope.stats.robust import correlation, mad
 
 from . import _priced_worlds, _prices
 
 SHOWN_STEPS = 6
+SMALLEST_SPREAD = 0.01  # of the median: identical ranks still differ by a hundredth
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class DataSequenceSkew:
 
     lost_share_ratio: float = 0.05
     unexplained_share_ratio: float = 0.15
+    outlier_ratio: float = 5.0
     token_correlation_ratio: float = 0.9
     phase_correlation_ratio: float = 0.95
     forward_variation_ratio: float = 0.10
@@ -62,7 +64,8 @@ class DataSequenceSkew:
         if known >= self.other_cause_ratio * row.lost_s or row.steps_count < self.fewest_steps_count:
             return
         why, strength = self._explained(tables["rank_steps"])
-        if why or row.lost_share_ratio >= self.unexplained_share_ratio:
+        stands_out = _outlier(tables["rank_steps"]) >= self.outlier_ratio
+        if why or (stands_out and row.lost_share_ratio >= self.unexplained_share_ratio):
             yield self._finding(tables, row, why, strength)
 
     def _steady(self, tables: Frames) -> bool:
@@ -133,6 +136,18 @@ class DataSequenceSkew:
         yield World("long", long, frozenset({"job"}))
         yield World("unexplained", _priced_worlds.priced(job=job, own=own, phases=own * 0 + 0.2), frozenset({"job"}))
         yield World("one-rank", _priced_worlds.priced(rank=3, lost_share=0.3, job=job, own=own))
+
+
+def _outlier(steps: pd.DataFrame) -> float:
+    """Return how many spreads of the other ranks the slowest rank stands above their median, in the median step."""
+    table = steps.pivot_table(index="step", columns="rank", values="own_ns").to_numpy()
+    if table.shape[1] < 3:
+        return 0.0
+    ranked = np.sort(table, axis=1)
+    others = ranked[:, :-1]
+    middle = np.nanmedian(others, axis=1)
+    spread = np.maximum(mad(others), SMALLEST_SPREAD * middle)
+    return float(np.nanmedian((ranked[:, -1] - middle) / spread))
 
 
 def _listed(worst: Mapping[int, int]) -> str:

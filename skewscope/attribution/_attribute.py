@@ -94,12 +94,16 @@ def _priced(
         return {}
     shift = alignment.shift(matched.rank, matched.ready)
     matched = calls.on_common_clock(matched, shift, np.asarray(collectives["op"] == "send")[matched.row])
-    act = timeline.activity(tables["ops"], alignment)
-    line = timeline.timeline(matched, act.busy)
+    step_of_row = collectives["step"].to_numpy()[matched.row]
+    act = timeline.activity(tables["ops"] if source != "flight-recorder" else empty("ops"), alignment)
+    may_hold = np.ones(len(matched.row), dtype=bool)
+    if not len(act.busy.lane):
+        may_hold = timeline.waited_by_rhythm(matched, step_of_row)
+    line = timeline.timeline(matched, act.busy, may_hold)
     start = collectives["start_ns"].to_numpy()[matched.row]
     graph = event_graph.build(matched, np.where(start >= 0, start + shift, -1), line)
     own = work.work(collectives, matched, line, act, stage_of)
-    step = collectives["step"].to_numpy()[matched.row][line.row]
+    step = step_of_row[line.row]
     pricer = pricing.pricer(graph, line, own, step)
     slow = _slow_ends(pair_table, collectives, matched, graph)
     prices, ideal = blame.price(pricer, stage_of, node_of, slow)
@@ -139,12 +143,17 @@ def _matched(collectives: pd.DataFrame, node_of: dict[int, str]) -> tuple[calls.
 
 
 def _primary(collectives: pd.DataFrame) -> str:
-    """Return the source whose calls are decomposed: the one with the most completed calls that carry a step."""
+    """Return the source whose calls are decomposed: completions known first, then steps, then the most rows."""
     if not len(collectives):
         return ""
-    whole = ((collectives["end_ns"] >= 0) & (collectives["ready_ns"] >= 0)).astype(int) * 2
-    worth = whole + (collectives["step"] >= 0) + 0.001
-    return str(worth.groupby(collectives["source"], observed=True).sum().idxmax())
+    whole = ((collectives["end_ns"] >= 0) & (collectives["ready_ns"] >= 0)).to_numpy()
+    whole = whole & (collectives["source"] != "flight-recorder").to_numpy()
+    stepped = (collectives["step"] >= 0).to_numpy()
+    worth = {}
+    for source in collectives["source"].unique():
+        mine = (collectives["source"] == source).to_numpy()
+        worth[str(source)] = (whole[mine].mean() > 0.5, stepped[mine].mean() > 0.5, int(mine.sum()))
+    return max(worth, key=lambda source: worth[source])
 
 
 def _mismatched(collectives: pd.DataFrame, matched: calls.Calls, warnings: list[str]) -> Array:

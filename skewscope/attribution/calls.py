@@ -61,6 +61,7 @@ def match(collectives: pd.DataFrame) -> Calls:
     over = segments.runs(*(key[order] for key in (source, group, kind, step_key, number)))
     rows = rows[order]
     end, measured = (collectives[name].to_numpy()[rows] for name in ("end_ns", "duration_ns"))
+    end = np.where((collectives["source"] == "flight-recorder").to_numpy()[rows], -1, end)  # when a watchdog noticed
     duration = np.where(measured >= 0, measured, end - ready[order])
     known = (measured >= 0) | ((end >= 0) & (ready[order] >= 0))
     return Calls(rows, over, rank[order], ready[order], end, np.where(known, duration, -1))
@@ -79,11 +80,11 @@ def on_common_clock(calls: Calls, shift_ns: Array, sends: Array) -> Calls:
     return replace(calls, ready=ready, end=np.where(sends & (end >= 0), np.minimum(end, received[calls.runs.of]), end))
 
 
-def violations(calls: Calls, tolerance_ns: float) -> Array:
+def violations(calls: Calls, tolerance_ns: int) -> Array:
     """Return per call whether a member ended before another arrived, which no synchronising call can do."""
     known = calls.end >= 0
     first_end = segments.minimum(np.where(known, calls.end, np.iinfo(np.int64).max), calls.runs)
-    return calls.last_ready > first_end + tolerance_ns
+    return calls.last_ready - tolerance_ns > first_end
 
 
 def arrivals(collectives: pd.DataFrame, calls: Calls, doubt_ns: Array) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from ..stats import segments
 
 Array = np.ndarray[Any, Any]
 
+REPEATING_SHARE = 0.8
+EQUAL_SHARE = 0.15
 LONGEST_PERIOD = 4096  # calls; a step with more than that is not recognised by its pattern
 SAME_CALL_NS = 3_000_000  # two recorders note one call of a rank within this
 
@@ -134,13 +136,17 @@ def number_rounds(collectives: pd.DataFrame) -> pd.DataFrame:
 
 
 def shortest_period(symbols: Array) -> int:
-    """Return the shortest p with symbols[i] = symbols[i + p] for at least 95 % of i; the length if there is none.
+    """Return the p for which most symbols[i] = symbols[i + p], the shortest of equals; the length if none fits.
+
+    At least 80 % must repeat; periods within 15 % of the best count as equal (multiples of the true one may
+    fit better by chance, having fewer repetitions).
 
     >>> shortest_period(np.array([1, 2, 2, 1, 2, 2, 1, 2]))
     3
     """
     count = len(symbols)
-    for period in range(1, min(count // 2, LONGEST_PERIOD) + 1):
-        if np.mean(symbols[period:] == symbols[:-period]) >= 0.95:
-            return period
-    return max(count, 1)
+    periods = range(1, min(count // 2, LONGEST_PERIOD) + 1)
+    share = np.array([np.mean(symbols[period:] == symbols[:-period]) for period in periods])
+    if not len(share) or share.max() < REPEATING_SHARE:
+        return max(count, 1)
+    return int(np.argmax(share >= share.max() - EQUAL_SHARE)) + 1

@@ -3,8 +3,8 @@
 A rank's timeline is cut at two kinds of events. It *arrives* at a call (calls a collective, or the kernel starts); it
 is *held* where it does nothing until a call that it had arrived at earlier completes. What lies between two events
 and is not held is its own work. No framework has to say where it waits: a hole in the rank's activity that ends with
-the completion of a pending call is a wait for that call. A recording without activity (a flight recorder) says the
-same by order: when nobody arrives at the next call before everybody arrived at this one, everybody waited.
+the completion of a pending call is a wait for that call. A recording without activity (a flight recorder) leaves it
+open whether a rank waited or worked after an arrival; there the steadier story is believed (`waited_by_rhythm`).
 """
 
 from __future__ import annotations
@@ -77,13 +77,51 @@ def activity(ops: pd.DataFrame, alignment: Alignment) -> Activity:
     return Activity(busy, {**found, "busy": busy})
 
 
-def timeline(calls: Calls, busy: intervals.Spans) -> Timeline:
-    """Return the events of all ranks; `calls` must be on the common clock, `busy` disjoint spans per rank."""
+def waited_by_rhythm(calls: Calls, step: Array) -> Array:
+    """Return for each row whether its rank waited for everybody before it went on, judged by rhythm alone; bool [n].
+
+    Ranks that waited for a call leave it together: their next arrivals lie close. Ranks that did not wait go on at
+    their own distance from their own arrival. For each position in the step, the story with the smaller spread between
+    the members of a call, over all calls, is believed.
+    """
+    order = np.lexsort((calls.ready, step, calls.rank))
+    rank, ready = calls.rank[order], calls.ready[order]
+    place = segments.ordinal(segments.runs(rank, step[order]))
+    follows = np.append(rank[1:] == rank[:-1], False)
+    following, position, last = (
+        np.zeros(len(order)),
+        np.zeros(len(order), dtype=np.int64),
+        np.zeros(len(order), dtype=bool),
+    )
+    following[order] = np.append(ready[1:] - ready[:-1], 0)
+    position[order], last[order] = place, ~follows
+    apart = np.where(last, np.nan, following)
+    together = apart + (calls.ready - calls.last_ready[calls.runs.of])
+    spread = [_variances(values, calls.runs) for values in (together, apart)]
+    known = np.isfinite(spread[0]) & np.isfinite(spread[1])
+    at = position[calls.runs.first]
+    sums = [np.bincount(at[known], values[known], position.max() + 1) for values in spread]
+    return np.asarray(sums[0] <= sums[1])[position]
+
+
+def _variances(values: Array, over: segments.Runs) -> Array:
+    """Return the variance of each run, NaN where a value is missing."""
+    mean = segments.total(values, over) / over.size
+    return segments.total((values - mean[over.of]) ** 2, over) / over.size
+
+
+def timeline(calls: Calls, busy: intervals.Spans, may_hold: Array) -> Timeline:
+    """Return the events of all ranks; `calls` must be on the common clock, `busy` disjoint spans per rank.
+
+    `may_hold` [n] marks rows whose completion somebody may have waited for.
+    """
     known = np.flatnonzero(calls.ready >= 0)
     rank, ready = calls.rank[known], calls.ready[known]
     everybody = calls.last_ready[calls.runs.of[known]]
     end = np.where(calls.end[known] >= 0, calls.end[known], everybody)
-    holds = end >= everybody - WAKE_NS  # a completion before somebody's arrival (a buffered send) holds nobody
+    holds = may_hold[known] & (
+        end >= everybody - WAKE_NS
+    )  # a completion before somebody's arrival (a buffered send) holds nobody
     hole = _holes(busy, rank, ready, end)
     held_by = _holds(hole, rank[holds], ready[holds], end[holds], known[holds])
     hold_rank, hold_start, hold_row, hold_end = held_by
@@ -124,13 +162,15 @@ def _holds(hole: intervals.Spans, rank: Array, ready: Array, end: Array, row: Ar
     order = np.lexsort((end, rank))
     lanes, ends = rank[order], end[order]
     early = np.clip(((hole.end - hole.start) * WAKE_SHARE).astype(np.int64), WAKE_NS, WAKE_MOST_NS)
-    place = intervals.position(lanes, ends, hole.lane, hole.end + early, side="right") - 1
-    inside = np.maximum(place, 0)
-    valid = (place >= 0) & (lanes[inside] == hole.lane) & (ends[inside] > hole.start)
-    pick = order[inside]
-    valid &= ready[pick] <= hole.start
+    pick, valid = np.zeros(len(hole.lane), dtype=np.int64), np.zeros(len(hole.lane), dtype=bool)
+    for until in (hole.end + early, hole.end - 1):  # a call that begins after the hole may end within the tolerance
+        place = intervals.position(lanes, ends, hole.lane, until, side="right") - 1
+        inside = np.maximum(place, 0)
+        good = (place >= 0) & (lanes[inside] == hole.lane) & (ends[inside] > hole.start)
+        good &= (ready[order[inside]] <= hole.start) & ~valid
+        pick[good], valid = order[inside][good], valid | good
     valid[1:] &= (pick[1:] != pick[:-1]) | ~valid[:-1]  # holes that end just before one completion are one wait
-    return hole.lane[valid], hole.start[valid], row[pick[valid]], ends[inside][valid]
+    return hole.lane[valid], hole.start[valid], row[pick[valid]], end[pick[valid]]
 
 
 def _first_activity(busy: intervals.Spans, rank: Array, time: Array) -> Array:
