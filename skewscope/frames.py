@@ -122,8 +122,9 @@ def _coded(value: Any, rows: int) -> pd.Categorical[Any]:  # noqa: ANN401 - arra
     if isinstance(value, pd.Categorical):
         return _without_gaps(np.asarray(value.codes), [str(name) for name in value.categories])
     names = ["" if item is None or item is pd.NA or item != item else str(item) for item in value]
-    codes, values = pd.factorize(np.array(names, dtype=object)) if names else (np.zeros(0, dtype=np.int64), [])
-    return pd.Categorical.from_codes(codes, categories=pd.Index(list(values), dtype=object))
+    place: dict[str, int] = {}
+    codes = np.fromiter((place.setdefault(name, len(place)) for name in names), dtype=np.int64, count=len(names))
+    return pd.Categorical.from_codes(codes, categories=pd.Index(list(place), dtype=object))
 
 
 def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> pd.Categorical[Any]:

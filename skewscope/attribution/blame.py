@@ -55,7 +55,6 @@ def price(
         return empty("blame"), np.zeros(0)
     usual = work.peer_median(work.own_ns)
     fair = np.where(np.isfinite(usual), usual, work.own_ns)
-    evenly = pricer.with_own(fair)
     stages = {stage: own for stage, own, _ in _stage_repairs(pricer, stage_of)}
     best = pricer.with_own(fair * np.prod([_scale(own, work.own_ns) for own in stages.values()], axis=0))
     repairs = Repairs([], [], [])
@@ -67,10 +66,12 @@ def price(
         repairs.add(now, pricer.with_own(own), "job", cause)
     for rank in _candidates(pricer, usual):
         mine, stage = work.rank == rank, stage_of.get(rank, -1)
-        alone = pricer.with_own(np.where(mine, work.own_ns, fair))
-        repairs.add(alone, evenly, "rank", "own", rank, stage)
+        others = work.median_without(work.own_ns, rank)
+        others = np.where(np.isfinite(others), others, work.own_ns)
+        alone = pricer.with_own(np.where(mine, work.own_ns, others))
+        repairs.add(alone, pricer.with_own(others), "rank", "own", rank, stage)
         for cause, own in _cause_repairs(pricer, mine):
-            repairs.add(alone, pricer.with_own(np.where(mine, own, fair)), "rank", cause, rank, stage)
+            repairs.add(alone, pricer.with_own(np.where(mine, own, others)), "rank", cause, rank, stage)
     for stage, own, rate in _stage_repairs(pricer, stage_of):
         repairs.add(now, pricer.with_own(own), "stage", "stage", stage=stage, rate=rate)
     for rank, scale in slow_ends.items():

@@ -1,1 +1,80 @@
-"""The command line: one file, one command."""
+"""The command line: one file, one command; `main` finds them by their file names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import SkewscopeError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 a finding or failure, 2 usage, 3 unreadable, 130 interrupted.
+
+    Never raises: every error becomes one line on standard error, and `-v` adds the traceback.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return 130
+    except BrokenPipeError:
+        _drop_output()
+        return 0
+    except SkewscopeError as error:
+        return _failed(error, str(error), error.exit_code, words)
+    except ModuleNotFoundError as error:
+        return _failed(error, f'this needs {error.name}: pip install "skewscope[all]"', 2, words)
+    except MemoryError as error:
+        return _failed(error, "out of memory; analyse fewer files at once, or a shorter --window A:B", 1, words)
+    except Exception as error:  # the last door before the shell: a fault becomes one line
+        said = f"unexpected {type(error).__name__}: {error}; please report it, with the traceback that -v prints"
+        return _failed(error, said, 1, words)
+
+
+def _run(words: list[str]) -> int:
+    from . import _logging, _parser, _settings
+
+    parser = _parser.build()
+    commands = _parser.commands(parser)
+    _settings.apply(parser, commands, words, os.environ)
+    args = parser.parse_args(words)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    _logging.start(args.log_format, args.verbose - args.quiet)
+    run = args.run
+    code: int = run(args)
+    return code
+
+
+def _failed(error: BaseException, message: str, code: int, words: Sequence[str]) -> int:
+    logger = logging.getLogger("skewscope")
+    verbose = any(word == "--verbose" or (word[:2] == "-v" and set(word[1:]) == {"v"}) for word in words)
+    if logger.handlers:
+        logger.error(message, exc_info=error if verbose else None)
+    else:
+        _tell(message)
+    return code
+
+
+def _tell(message: str) -> None:
+    try:
+        print(f"skewscope: {message}", file=sys.stderr)
+    except OSError:  # nobody reads standard error any more
+        pass
+
+
+def _drop_output() -> None:
+    # Python flushes standard output once more at exit, which would complain about the closed pipe.
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass

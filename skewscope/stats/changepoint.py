@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp
+from math import erfc, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,27 +24,34 @@ class Change(NamedTuple):
 def changes(values: Array, *, fewest: int = 8, ratio: float = 0.1, chance: float = CERTAINTY) -> list[Change]:
     """Return the changes of level in `values` [n], in order, each between two levels of at least `fewest` values.
 
-    Binary segmentation on Pettitt's rank statistic (Applied Statistics 28, 1979): n log n for each split. A change
-    counts where the medians of the two levels differ by at least `ratio` of the smaller one, and where noise alone
-    would give such a split with a probability below `chance`.
+    Windows of growing length are searched for a split (seeded binary segmentation, Kovacs and others, Biometrika 110,
+    2023) and the shortest window that shows one is believed first, so that a level that comes and goes is found at both
+    ends. A split counts where the medians differ by at least `ratio` of the smaller one, and where noise alone would
+    give it with a probability below `chance`.
 
     >>> [(found.place, found.before, found.after) for found in changes(np.repeat([1.0, 1.5], [10, 12]))]
     [(10, 1.0, 1.5)]
+    >>> [found.place for found in changes(np.repeat([1.0, 1.5, 1.0], [10, 12, 12]))]
+    [10, 22]
     >>> changes(np.array([1.0] * 9 + [50.0] + [1.0] * 9))
     []
     """
     values = np.asarray(values, dtype=float)
-    cuts = [0, *sorted(_cuts(values, 0, fewest, ratio, chance)), len(values)]
-    found = []
-    for left, cut, right in zip(cuts, cuts[1:], cuts[2:], strict=False):
-        before, after = float(np.median(values[left:cut])), float(np.median(values[cut:right]))
-        if _far(before, after, ratio):
-            found.append(Change(cut, before, after, split(values[left:right], fewest)[1]))
-    return found
+    cuts: list[int] = []
+    for start, end in _windows(len(values), 2 * fewest):
+        if any(start < cut < end for cut in cuts):
+            continue
+        place, doubt = split(values[start:end], fewest)
+        if doubt <= chance and _far(values[start : start + place], values[start + place : end], ratio):
+            cuts.append(start + place)
+    return _settled(values, sorted(cuts), fewest, ratio, chance)
 
 
 def split(values: Array, fewest: int) -> tuple[int, float]:
     """Return the likeliest place of a change, at least `fewest` from both ends, and the chance that it is noise.
+
+    The rank sums of the two sides are compared (Mann and Whitney, normal approximation) at every place; the chance is
+    multiplied by the number of places.
 
     >>> split(np.array([1.0, 1.1, 1.0, 1.1, 2.0, 2.1, 2.0, 2.1]), 2)[0]
     4
@@ -52,22 +59,46 @@ def split(values: Array, fewest: int) -> tuple[int, float]:
     rows = len(values)
     if rows < 2 * fewest or rows < 2:
         return 0, 1.0
-    # Ranks with ties shared; their partial sums against the middle are Pettitt's statistic up to a factor.
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    statistic = np.abs(2 * np.cumsum(rank) - np.arange(1, rows + 1) * (rows + 1))
-    allowed = statistic[fewest - 1 : rows - fewest]
-    place = int(np.argmax(allowed)) + fewest
-    return place, min(1.0, 2 * exp(-6 * float(allowed.max()) ** 2 / (rows**3 + rows**2)))
+    varied = 1.0 - float((counts.astype(float) ** 3 - counts).sum()) / (rows**3 - rows)  # 0 where all are equal
+    if varied <= 0:
+        return 0, 1.0
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # ties share their rank
+    left = np.arange(fewest, rows - fewest + 1)
+    excess = np.cumsum(rank)[left - 1] - left * (rows + 1) / 2
+    score = np.abs(excess) / np.sqrt(left * (rows - left) * (rows + 1) / 12 * varied)
+    best = int(np.argmax(score))
+    return int(left[best]), min(1.0, len(left) * erfc(float(score[best]) / sqrt(2)))
 
 
-def _cuts(values: Array, start: int, fewest: int, ratio: float, chance: float) -> list[int]:
-    place, doubt = split(values, fewest)
-    if doubt > chance or not _far(float(np.median(values[:place])), float(np.median(values[place:])), ratio):
-        return []
-    left = _cuts(values[:place], start, fewest, ratio, chance)
-    return [*left, start + place, *_cuts(values[place:], start + place, fewest, ratio, chance)]
+def _windows(rows: int, shortest: int) -> list[tuple[int, int]]:
+    """Return overlapping windows, short ones first; each is half as long again as the one before."""
+    found = []
+    length = shortest
+    while length < rows:
+        starts = range(0, rows - length + 1, max(length // 8, 1))
+        found += [(start, start + length) for start in starts] + [(rows - length, rows)]
+        length += length // 2
+    return [*found, (0, rows)]
 
 
-def _far(before: float, after: float, ratio: float) -> bool:
-    return abs(after - before) >= ratio * min(before, after) and before != after
+def _settled(values: Array, cuts: list[int], fewest: int, ratio: float, chance: float) -> list[Change]:
+    """Return the changes at `cuts`, each moved to its best place between its neighbours, without those that fade."""
+    borders = [0, *cuts, len(values)]
+    for index in range(1, len(borders) - 1):
+        left, right = borders[index - 1], borders[index + 1]
+        borders[index] = left + split(values[left:right], fewest)[0] or borders[index]
+    found: list[Change] = []
+    start = 0
+    for cut, end in zip(borders[1:], borders[2:], strict=False):
+        before, after = values[start:cut], values[cut:end]
+        doubt = split(values[start:end], fewest)[1]
+        if doubt <= chance and _far(before, after, ratio):
+            found.append(Change(cut, float(np.median(before)), float(np.median(after)), doubt))
+            start = cut
+    return found
+
+
+def _far(before: Array, after: Array, ratio: float) -> bool:
+    one, other = float(np.median(before)), float(np.median(after))
+    return one != other and abs(other - one) >= ratio * min(one, other)

@@ -9,7 +9,7 @@ TABLE = Table(
     (
         JOB,
         Column("node", "str", "host name"),
-        Column("offset_ns", "f64", "added to the node's times to align them"),
+        Column("offset_ns", "f64", "how far the node is ahead of the common clock; subtracted to align"),
         Column("drift_ppm", "f64", "drift against the reference"),
         Column("uncertainty_ns", "f64", "robust standard error of one aligned time"),
         Column("pairs_count", "i64", "collectives used"),

@@ -1,0 +1,63 @@
+"""Builds the parser from the rooms of this folder: each module docstring is the help of its command."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import __version__
+from ..catalogue import rooms
+
+ABOUT = """Says which rank, link, stage or host makes a GPU training job slow, what it costs and what to do.
+
+Examples:
+  skewscope demo                          analyse the shipped samples, no server needed
+  skewscope analyze traces/               analyse your own recordings
+  skewscope analyze traces/ --fail-on S2  the same as a gate in a pipeline
+  skewscope conditions                    what can be found, and how"""
+
+MORE = """`skewscope COMMAND --help` explains one command, with examples.
+Settings come from flags, then SKEWSCOPE_* variables (SKEWSCOPE_WORKERS=4), then --config FILE (TOML).
+Exit codes: 0 done, 1 a finding at or above --fail-on (or a failure), 2 wrong usage, 3 nothing readable,
+130 interrupted."""
+
+
+def build() -> argparse.ArgumentParser:
+    """Return the whole parser; `args.run` of the parsed arguments is the command to call."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "skewscope", description=ABOUT, epilog=MORE, formatter_class=form, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"skewscope {__version__}")
+    _shared(parser)
+    parser.set_defaults(config=None, quiet=False, verbose=False, log_format="text")
+    inherited = argparse.ArgumentParser(add_help=False)
+    _shared(inherited)
+    places = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for room in rooms("commands"):
+        page = room.page().strip()
+        place = places.add_parser(
+            room.id, help=page.splitlines()[0].rstrip(".").replace("%", "%%"), description=page, parents=[inherited],
+            formatter_class=form, allow_abbrev=False,
+        )  # fmt: skip
+        command = room.load()
+        command.arguments(place)
+        place.set_defaults(run=command.run)
+    return parser
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command by its name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("common")
+    add = group.add_argument
+    silent = argparse.SUPPRESS  # a flag before the command must survive the command's own defaults
+    add("--config", metavar="FILE", default=silent, help="settings file (TOML)")
+    add("-q", "--quiet", action="store_true", default=silent, help="say less on standard error")
+    add("-v", "--verbose", action="store_true", default=silent, help="say more; errors come with their traceback")
+    add("--log-format", choices=("text", "json"), default=silent, help="form of the messages on standard error")

@@ -1,0 +1,118 @@
+"""Settings from the environment and a TOML file, below flags and above defaults."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+PREFIX = "SKEWSCOPE_"
+NEVER = {"help", "version", "config", "command"}
+YES, NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
+
+Parsers = Mapping[str, argparse.ArgumentParser]
+Actions = dict[str, argparse.Action]
+
+
+def apply(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Give the parsers their defaults from the file that `--config` names and from SKEWSCOPE_* variables.
+
+    Raises UsageError naming the key, and near names, for a setting that does not exist or does not fit.
+    """
+    chosen = next((word for word in words if word in commands), "")
+    shared = _actions(parser)
+    own = {name: _actions(place) for name, place in commands.items()}
+    path = _config_path(words, environ)
+    layers = list(_from_file(path, shared, own, chosen)) if path else []
+    layers += _from_environment(environ, shared, own.get(chosen, {}))
+    for origin, key, value in layers:
+        if key in shared:
+            parser.set_defaults(**{key: _converted(shared[key], value, origin)})
+        else:
+            action = own[chosen][key]
+            action.required = False
+            commands[chosen].set_defaults(**{key: _converted(action, value, origin)})
+
+
+def _actions(parser: argparse.ArgumentParser) -> Actions:
+    """Return the options that settings may set, by their key."""
+    return {action.dest: action for action in parser._actions if action.option_strings and action.dest not in NEVER}
+
+
+def _config_path(words: Sequence[str], environ: Mapping[str, str]) -> str:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", default=environ.get(f"{PREFIX}CONFIG", ""))
+    found, _ = finder.parse_known_args(list(words))
+    return str(found.config)
+
+
+def _from_file(path: str, shared: Actions, own: Mapping[str, Actions], chosen: str) -> Iterator[tuple[str, str, Any]]:
+    given = _toml(path)
+    everywhere = sorted({*shared, *(key for actions in own.values() for key in actions)})
+    for name, value in given.items():
+        if isinstance(value, dict):
+            continue
+        key = _known(name, everywhere, f"{path}: key")
+        if key in shared or key in own.get(chosen, {}):
+            yield f"{path}: {name}", key, value
+    for section, values in given.items():
+        if not isinstance(values, dict):
+            continue
+        _known(section, sorted(own), f"{path}: section", fold=False)
+        for name, value in values.items():
+            key = _known(name, sorted({*own[section], *shared}), f"{path}: key {section}.", joined=True)
+            if section == chosen:
+                yield f"{path}: {section}.{name}", key, value
+
+
+def _toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the settings file {path} is not valid TOML: {error}") from None
+
+
+def _known(name: str, names: Sequence[str], what: str, *, joined: bool = False, fold: bool = True) -> str:
+    key = name.replace("-", "_") if fold else name
+    if key in names:
+        return key
+    near = get_close_matches(key, names, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(names)}"
+    raise UsageError(f"{what}{'' if joined else ' '}{name} is unknown; {hint}")
+
+
+def _from_environment(
+    environ: Mapping[str, str], shared: Actions, own: Mapping[str, argparse.Action]
+) -> list[tuple[str, str, Any]]:
+    # Other variables with the prefix belong to other parts of skewscope, so unknown ones are no error here.
+    keys = [*shared, *(key for key in own if key not in shared)]
+    return [(name, key, environ[name]) for key in keys if (name := PREFIX + key.upper()) in environ]
+
+
+def _converted(action: argparse.Action, value: Any, origin: str) -> Any:  # noqa: ANN401 - TOML values of any type
+    if isinstance(action, argparse._StoreTrueAction):
+        return _yes_or_no(value, origin)
+    if isinstance(value, bool | dict):
+        raise UsageError(f"{origin} = {value!r}: wants a value such as {action.metavar or action.dest.upper()}")
+    text = ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
+    try:
+        made = action.type(text) if callable(action.type) else text
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"{origin} = {value!r} does not fit: {error}") from None
+    if action.choices is not None and made not in action.choices:
+        raise UsageError(f"{origin} = {value!r} is none of {', '.join(map(str, action.choices))}")
+    return made
+
+
+def _yes_or_no(value: Any, origin: str) -> bool:  # noqa: ANN401 - TOML values of any type
+    text = str(value).lower()
+    if text not in YES | NO:
+        raise UsageError(f"{origin} = {value!r} is neither true nor false")
+    return text in YES

@@ -1,0 +1,28 @@
+"""Print the JSON Schema (2020-12) of a document or table that skewscope writes.
+
+Examples:
+  skewscope schema report                      the report of `analyze --json` (skewscope.report/1)
+  skewscope schema collectives                 one canonical table, with the Arrow type of each column
+  skewscope schema report > report.schema.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+
+class Schema:
+    """`skewscope schema`."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("name", metavar="NAME", help="report, skewscope.report/1 or the name of a table")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Print the schema."""
+        from ..reports.json_schema import schema
+
+        sys.stdout.write(json.dumps(schema(args.name), indent=2) + "\n")
+        return 0

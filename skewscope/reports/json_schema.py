@@ -1,0 +1,177 @@
+"""JSON Schemas (2020-12) of the documents that skewscope writes and of its canonical tables."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from .. import tables
+from ..contracts import ROLES, SEVERITIES
+from ..errors import UsageError
+from ..subjects import KINDS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REPORT = "skewscope.report/1"
+ARROW = {"i64": "int64", "i32": "int32", "i16": "int16", "f64": "double", "str": "dictionary<string>", "bool": "bool"}
+JSON = {"i64": "integer", "i32": "integer", "i16": "integer", "f64": "number", "str": "string", "bool": "boolean"}
+
+Schema = dict[str, Any]
+
+NUMBER: Schema = {"type": "number"}
+MAYBE_NUMBER: Schema = {"type": ["number", "null"]}
+MAYBE_WHOLE: Schema = {"type": ["integer", "null"], "minimum": 0}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+MAYBE_SHARE: Schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+TEXT: Schema = {"type": "string"}
+MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+
+
+def names() -> list[str]:
+    """Return every name that `schema` knows.
+
+    >>> names()[0]
+    'skewscope.report/1'
+    """
+    return [REPORT, *tables.names()]
+
+
+def schema(name: str) -> Schema:
+    """Return the JSON Schema of a document or canonical table; raises UsageError that lists the names.
+
+    >>> schema("report")["title"]
+    'skewscope.report/1'
+    """
+    if name in (REPORT, "report"):
+        return report()
+    if name in tables.names():
+        return table(name)
+    near = get_close_matches(name, [*names(), "report"], n=3)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise UsageError(f"no schema is called {name!r}; {hint}names are {', '.join(names())}")
+
+
+def table(name: str) -> Schema:
+    """Return the JSON Schema of a canonical table's rows, with the Arrow type of each column beside it."""
+    declared = tables.table(name)
+    columns = {column.name: _column(column) for column in declared.columns}
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:skewscope:table:{name}",
+        "title": f"skewscope table {name}",
+        "description": declared.doc.strip(),
+        "type": "array",
+        "items": _object(columns, strict=True),
+        "x-key": list(declared.key),
+        "x-derived": declared.derived,
+    }
+
+
+def report() -> Schema:
+    """Return the JSON Schema of `skewscope.report/1`."""
+    parts = {
+        "schema": {"const": REPORT},
+        "inputs": _list(_input()),
+        "job": _job(),
+        "summary": _summary(),
+        "findings": _list(_finding()),
+        "recommendations": _list(_recommendation()),
+        "warnings": _list(TEXT),
+    }
+    made = _object(parts)
+    made["required"] = [name for name in parts if name != "warnings"]
+    return {"$schema": DIALECT, "$id": "urn:skewscope:report:1", "title": REPORT, **made}
+
+
+def _column(column: tables.Column) -> Schema:
+    made: Schema = {"type": JSON[column.type], "description": column.doc, "x-arrow-type": ARROW[column.type]}
+    if column.type == "f64":
+        made["type"] = ["number", "null"]
+    if column.optional:
+        made["x-unknown"] = None if column.type == "f64" else column.unknown
+    if column.joins:
+        made["x-joins"] = column.joins
+    return made
+
+
+def _object(properties: Schema, *, strict: bool = False) -> Schema:
+    made: Schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {**made, "additionalProperties": False} if strict else made
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _id(letter: str) -> Schema:
+    return {"type": "string", "pattern": f"^{letter}[1-9][0-9]*$"}
+
+
+def _input() -> Schema:
+    return _object(
+        {
+            "path": TEXT,
+            "format": MAYBE_TEXT,
+            "rank": MAYBE_WHOLE,
+            "events": COUNT,
+            "status": {"enum": ["ok", "partial", "unreadable"]},
+            "error": MAYBE_TEXT,
+        }
+    )
+
+
+def _job() -> Schema:
+    whole = {"type": ["integer", "null"], "description": "nanoseconds since the Unix epoch"}
+    layout = {"type": "object", "additionalProperties": {"type": ["integer", "null"]}}
+    return _object({"ranks": COUNT, "steps": COUNT, "start_ns": whole, "end_ns": whole, "parallelism": layout})
+
+
+def _summary() -> Schema:
+    return _object(
+        {
+            "step_time_s": _object({"mean": MAYBE_NUMBER, "p50": MAYBE_NUMBER, "p99": MAYBE_NUMBER}),
+            "ideal_step_time_s": MAYBE_NUMBER,
+            "slowdown": {"type": ["number", "null"], "description": "measured over ideal, >= 1"},
+            "wasted_share": MAYBE_SHARE,
+            "wasted_gpu_hours": MAYBE_NUMBER,
+            "verdict": TEXT,
+        }
+    )
+
+
+def _finding() -> Schema:
+    window = {name: MAYBE_WHOLE for name in ("start_ns", "end_ns", "first_step", "last_step")}
+    subject = {name: MAYBE_WHOLE for name in ("rank", "peer", "stage", "layer")}
+    signal = {"signal": TEXT, "value": MAYBE_NUMBER, "baseline": MAYBE_NUMBER, "threshold": MAYBE_NUMBER, "unit": TEXT}
+    return _object(
+        {
+            "id": _id("f"),
+            "condition": TEXT,
+            "subject": _object({"kind": {"enum": list(KINDS)}, "id": TEXT, "node": MAYBE_TEXT, **subject}),
+            "role": {"enum": list(ROLES)},
+            "severity": {"enum": list(SEVERITIES)},
+            "confidence": SHARE,
+            "window": _object(window),
+            "cost": _object({"seconds_per_step": NUMBER, "share": SHARE, "gpu_hours": NUMBER}),
+            "evidence": _list(_object(signal)),
+            "explains": _list(_id("f")),
+            "also_seen": _list(TEXT),
+            "runbook": TEXT,
+        }
+    )
+
+
+def _recommendation() -> Schema:
+    predicted = {"step_time_ratio": NUMBER, "gpu_hours_saved": NUMBER, "confidence": SHARE}
+    return _object(
+        {
+            "id": _id("r"),
+            "for": _list(_id("f")),
+            "planner": TEXT,
+            "action": TEXT,
+            "params": {"type": "object"},
+            "predicted": _object(predicted),
+            "cost": TEXT,
+            "risk": TEXT,
+        }
+    )

@@ -1,0 +1,155 @@
+"""Says numbers and names the way people read them: seconds, shares, windows, and names without control characters."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ..contracts import ROLES
+
+UNKNOWN = "-"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration in s with three digits and the unit that fits.
+
+    >>> seconds(1.2), seconds(0.0352), seconds(None)
+    ('1.2 s', '35.2 ms', '-')
+    """
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    size = abs(value)
+    if size >= 0.9995 or size == 0:
+        return f"{_digits(value)} s"
+    if size >= 0.9995e-3:
+        return f"{_digits(value * 1e3)} ms"
+    return f"{_digits(value * 1e6)} us"
+
+
+def share(value: float | None) -> str:
+    """Return a share 0..1 in percent.
+
+    >>> share(0.304), share(0.004)
+    ('30 %', '0.4 %')
+    """
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    percent = 100 * value
+    return f"{percent:.1f} %" if 0 < abs(percent) < 1 else f"{percent:.0f} %"
+
+
+def hours(value: float | None) -> str:
+    """Return GPU-hours.
+
+    >>> hours(12.531), hours(0.00042)
+    ('12.5', '<0.001')
+    """
+    if value is not None and 0 < value < 0.001:
+        return "<0.001"
+    return UNKNOWN if value is None or not math.isfinite(value) else _digits(value)
+
+
+def ratio(value: float | None) -> str:
+    """Return a multiple, 1 = equal.
+
+    >>> ratio(1.531)
+    '1.53x'
+    """
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:.2f}x"
+
+
+def number(value: float | None) -> str:
+    """Return a bare number with three digits.
+
+    >>> number(1234567.0), number(0.5)
+    ('1.23e+06', '0.5')
+    """
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+
+def price(cost: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return a finding's cost per step, share of the step and GPU-hours; a finding without a price gets dashes.
+
+    >>> price({"seconds_per_step": 0.0, "share": 0.0, "gpu_hours": 0.0})
+    ('-', '-', '-')
+    """
+    each, part, total = cost["seconds_per_step"], cost["share"], cost["gpu_hours"]
+    return seconds(each or None), share(part or None), hours(total or None)
+
+
+def culprits_first(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return a report's findings for people: whom to act on first, then what follows from it, then context."""
+    return sorted(findings, key=lambda found: ROLES.index(found["role"]))
+
+
+def aside(document: Mapping[str, Any]) -> list[str]:
+    """Return what a report adds without a verdict: context that no culprit explains, and warnings."""
+    explained = {name for found in document["findings"] for name in found["explains"]}
+    context = [found for found in document["findings"] if found["role"] == "context" and found["id"] not in explained]
+    return [*(found.get("summary") or found["condition"] for found in context), *document.get("warnings", [])]
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def clean(text: object) -> str:
+    """Return text that is safe on a terminal: control, direction and broken characters become '?'.
+
+    >>> clean("node" + chr(27) + "[31m1")
+    'node?[31m1'
+    """
+    return "".join("?" if unicodedata.category(sign) in ("Cc", "Cf", "Cs") else sign for sign in str(text))
+
+
+def window(span: Mapping[str, Any]) -> str:
+    """Return a report's window in steps, or in UTC where steps are unknown.
+
+    >>> window({"first_step": 10, "last_step": 43, "start_ns": -1, "end_ns": -1})
+    'steps 10-43'
+    """
+    first, last = span["first_step"], span["last_step"]
+    if first is not None and first >= 0:
+        return f"step {first}" if first == last else f"steps {first}-{last}"
+    if span["start_ns"] is not None and span["start_ns"] > 0:
+        return f"{clock(span['start_ns'])} to {clock(span['end_ns'])}"
+    return "whole recording"
+
+
+def clock(time_ns: int) -> str:
+    """Return a time of day in UTC.
+
+    >>> clock(0)
+    '00:00:00Z'
+    """
+    try:
+        return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return f"{time_ns} ns"
+
+
+def who(subject: Mapping[str, Any]) -> str:
+    """Return whom a finding concerns, as people say it.
+
+    >>> who({"kind": "rank", "id": "job/rank7", "rank": 7, "peer": None, "node": "n3", "stage": None, "layer": None})
+    'rank 7 on n3'
+    """
+    kind, rank, peer, stage = subject["kind"], subject["rank"], subject["peer"], subject["stage"]
+    said = clean(subject["id"])
+    if kind == "rank" and rank is not None:
+        said = f"rank {rank}"
+    elif kind == "link" and rank is not None and peer is not None:
+        said = f"link rank {rank} -> rank {peer}"
+    elif kind == "group":
+        said = f"group {said.partition('/group:')[2] or said}"
+    elif kind == "stage" and stage is not None:
+        said = f"stage {stage}"
+    elif kind in ("node", "rack"):
+        said = f"{kind} {said}"
+    elif kind == "job":
+        said = "whole job"
+    node = clean(subject["node"] or "")
+    return f"{said} on {node}" if node and kind not in ("node", "rack", "job") else said

@@ -1,0 +1,159 @@
+"""Cuts the text of a Chrome trace at borders between events, so that a file of any size passes through in blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from ..errors import Unreadable
+from ._bytes import COPY_AGAIN, Stream
+from ._kineto_mend import mend
+
+EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
+BORDER = re.compile(rb'\}\s*,\s*(\{\s*")')
+END = re.compile(rb"\}\s*\]")
+NEXT_KEY = re.compile(rb'\s*(?:,\s*"|\}|$)')
+SPACE = b" \t\r\n"
+PROBE_BYTES = 1 << 13
+HEAD_LIMIT_BYTES = 1 << 28
+GROWN = 8  # blocks without a sure border before an unsure one is taken
+
+
+class _Probe(msgspec.Struct):
+    ph: str
+
+
+_PROBE = msgspec.json.Decoder(_Probe)
+
+
+class Blocks:
+    """The event blocks of one trace, in order, as (text, end): `text[:end]` is whole events joined by commas.
+
+    After iteration `header` holds the JSON object around the events (the events left out), and `cut` whether the text
+    ended before the array of events did. Raises Unreadable where there is no array of events.
+    """
+
+    def __init__(self, stream: Stream, block_bytes: int) -> None:
+        self._stream = stream
+        self._size = max(block_bytes, 256)
+        self.bare = False
+        self.cut = False
+        self._before = b""
+        self._after = b""
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        text = self._start()
+        while True:
+            more = self._stream.read(self._size)
+            if not more:
+                break
+            text = text + more if text else more
+            place = last_border(text, sure=len(text) < GROWN * self._size)
+            if place is not None:
+                yield text, place[0]
+                text = text[place[1] :]
+        yield from self._finish(text)
+
+    @property
+    def header(self) -> bytes:
+        """JSON object of all that stands beside the events."""
+        before = self._before.rstrip(SPACE).rstrip(b",").strip(SPACE)
+        after = self._after.strip(SPACE).lstrip(b",").strip(SPACE)
+        if not before.startswith(b"{"):
+            return b"{}"
+        if not after.endswith(b"}"):
+            after = b"}"
+        comma = b"," if before != b"{" and after != b"}" else b""
+        return before + comma + after
+
+    def _start(self) -> bytes:
+        """Return the text behind the opening bracket of the events."""
+        text = self._stream.read(self._size).removeprefix(b"\xef\xbb\xbf")
+        if not text.strip(SPACE):
+            reason = self._stream.damage or "the file is empty"
+            raise Unreadable(reason, "write or copy the trace again")
+        if text.lstrip(SPACE).startswith(b"["):
+            self.bare = True
+            return text.lstrip(SPACE)[1:]
+        found = EVENTS.search(text)
+        while found is None and len(text) < HEAD_LIMIT_BYTES:
+            more = self._stream.read(self._size)
+            if not more:
+                break
+            seen = max(0, len(text) - 64)
+            text += more
+            found = EVENTS.search(text, seen)
+        if found is None:
+            raise self._no_events(text)
+        self._before = text[: found.start()]
+        return text[found.end() :]
+
+    def _no_events(self, text: bytes) -> Unreadable:
+        if b'"schemaVersion"' in text[:4096] or b'"deviceProperties"' in text[:4096]:
+            return Unreadable(f"the file ends before the first event: {self._stream.damage or 'it is cut'}", COPY_AGAIN)
+        return Unreadable("not a trace: it has no traceEvents", "give the JSON that the profiler exported")
+
+    def _finish(self, text: bytes) -> Iterator[tuple[bytes, int]]:
+        place = last_border(text, sure=False)
+        if place is not None:
+            yield text, place[0]
+            text = text[place[1] :]
+        if text.lstrip(SPACE).startswith(b"]"):
+            self._after = text.lstrip(SPACE)[1:]
+            return
+        end = _array_end(text)
+        if end is not None:
+            self._after = text[end[1] :]
+            yield text, end[0]
+            return
+        text = text.rstrip(SPACE).rstrip(b",")
+        complete = _is_event(text) or _is_event(mend(text))
+        self.cut = not (self.bare and complete)  # an array without its closing bracket is allowed
+        if complete:
+            yield text, len(text)
+
+
+def last_border(text: bytes, *, sure: bool) -> tuple[int, int] | None:
+    """Return (end of an event, start of the next one) nearest to the end of `text`, or None.
+
+    A border is sure where the object before it decodes as an event; with `sure=False` the last one that looks so is
+    taken where none is.
+
+    >>> last_border(b'{"ph": "X"}, {"ph": "X", "na', sure=True)
+    (11, 13)
+    """
+    width = PROBE_BYTES
+    while True:
+        offset = max(0, len(text) - width)
+        found = list(BORDER.finditer(text, offset))
+        starts = [0] * (offset == 0) + [match.start(1) for match in found]
+        ends = [match.start() + 1 for match in found][1 - (offset == 0) :]
+        for start, end, behind in zip(reversed(starts[:-1]), reversed(ends), reversed(starts[1:]), strict=True):
+            if _is_event(text[start:end]):
+                return end, behind
+        if offset == 0:
+            break
+        width *= 16
+    return None if sure or not found else (found[-1].start() + 1, found[-1].start(1))
+
+
+def _is_event(piece: bytes) -> bool:
+    try:
+        _PROBE.decode(piece)
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def _array_end(text: bytes) -> tuple[int, int] | None:
+    """Return (end of the last event, behind the closing bracket), or None where the array is not closed."""
+    likely: tuple[int, int] | None = None
+    for match in END.finditer(text):
+        event = match.start() + 1
+        if _is_event(text[:event]) or _is_event(mend(text[:event])):
+            return event, match.end()
+        if likely is None and NEXT_KEY.match(text, match.end()):
+            likely = event, match.end()
+    return likely

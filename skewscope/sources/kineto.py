@@ -1,0 +1,212 @@
+"""Reads PyTorch profiler traces (Kineto / Chrome trace JSON), in blocks, with memory that does not grow with the file.
+
+Formats: absolute microseconds (old) and microseconds since `baseTimeNanoseconds` (kineto output_json.cpp, 2024 on).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..contracts import Coded, Columns, Reading
+from ..errors import Unreadable
+from ._bytes import COPY_AGAIN, Stream
+from ._kineto_blocks import Blocks
+from ._kineto_calls import CallTable, add_kernels
+from ._kineto_columns import Array
+from ._kineto_events import Decoder
+from ._kineto_gloo import add_host_calls
+from ._kineto_identity import Group, Identity, fingerprint, identity, known_groups
+from ._kineto_ops import CPU, LONG_NS, OPS, coded, op_table
+from ._kineto_rows import Rows
+from ._kineto_steps import Marks, marks, step_table
+
+BLOCK_BYTES = 1 << 20
+PEEKED_BYTES = 1 << 16
+SURE = (b'"traceEvents"', b'"deviceProperties"', b'"baseTimeNanoseconds"', b'"distributedInfo"')
+LISTED_MEMBERS = 64  # of a larger group each file tells its own rank only
+
+
+@dataclass(frozen=True)
+class Kineto:
+    """Source of Kineto traces; `block_bytes` of text are held at a time."""
+
+    format: ClassVar[str] = "kineto"
+    block_bytes: int = BLOCK_BYTES
+
+    def sniff(self, head: bytes, name: str) -> float:
+        """Return how surely the first (decompressed) bytes are of a Chrome trace.
+
+        >>> Kineto().sniff(b'{"schemaVersion": 1, "traceEvents": [', "x.json"), Kineto().sniff(b'{"a": 1}', "x.json")
+        (0.95, 0.0)
+        """
+        text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if text.startswith(b"{"):
+            if any(word in text for word in SURE):
+                return 0.95
+            return 0.3 if b'"schemaVersion"' in text or ".pt.trace.json" in name else 0.0
+        likely = text.startswith(b"[") and b'"ph"' in text and b'"ts"' in text
+        return 0.6 if likely else 0.0
+
+    def read(self, path: Path) -> Reading:
+        """Read one trace file. Raises Unreadable where it holds no timed event.
+
+        A damaged file gives status "partial", with all whole events before and around the damage.
+        """
+        scan = _scan(path, self.block_bytes, host=None)
+        if (
+            not scan.rows.host
+            and not len(scan.rows.device.done()["start"])
+            and not len(scan.rows.calls.done()["start"])
+        ):
+            scan = _scan(path, self.block_bytes, host=True)  # a device was present, but none of its work was recorded
+        return _reading(path, scan)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """All that one pass over the file kept."""
+
+    rows: Rows
+    decoder: Decoder
+    who: Identity
+    damage: str
+    cut: bool
+
+
+def _scan(path: Path, block_bytes: int, *, host: bool | None) -> _Scan:
+    """Read the file once; `host` None decides by the header whether host operators are wanted."""
+    with Stream(path) as stream:
+        blocks = Blocks(stream, block_bytes)
+        rows, decoder = None, Decoder()
+        for text, end in blocks:
+            if rows is None:
+                wanted = not identity(blocks.header, path.name).has_device if host is None else host
+                rows, decoder = Rows(host=wanted), Decoder(host=wanted)
+            rows.add(decoder.decode(text, end))
+        who = identity(blocks.header, path.name)
+        return _Scan(rows or Rows(host=False), decoder, who, stream.damage, blocks.cut)
+
+
+def _reading(path: Path, scan: _Scan) -> Reading:
+    rows, who = scan.rows, scan.who
+    if not rows.timed:
+        _refuse(scan)
+    mark = marks(rows)
+    groups = known_groups(who, rows.groups)
+    calls = CallTable()
+    warnings = add_kernels(calls, rows, mark, who.rank)
+    if rows.host and not len(rows.device):
+        own = [group.name for group in who.groups.values()]
+        add_host_calls(calls, rows, mark, who.rank, own[0] if len(own) == 1 else "")
+    reading = Reading(
+        path=str(path), format=Kineto.format, rank=who.rank, node=who.node, world_size=who.world_size,
+        events=scan.decoder.events, warnings=warnings + _warnings(scan, mark),
+        fingerprint=fingerprint(who, who.base_ns + rows.first_ns, scan.decoder.events),
+    )  # fmt: skip
+    reading.status, reading.error = _state(scan)
+    if who.parallelism:
+        reading.job["parallelism"] = who.parallelism
+    if who.node and who.rank >= 0:
+        reading.job["hosts"] = {who.rank: who.node}
+    every: list[tuple[str, Columns]] = [
+        ("steps", _steps(rows, mark, who)), ("ops", _ops(rows, mark, who)), ("collectives", _calls(calls, who)),
+        ("groups", _groups(groups, who)),
+    ]  # fmt: skip
+    reading.batches = [
+        (table, {"job": "job", "source": Kineto.format, **columns}) for table, columns in every if columns
+    ]
+    return reading
+
+
+def _refuse(scan: _Scan) -> None:
+    if scan.decoder.events and not scan.cut and not scan.damage:
+        raise Unreadable("the trace holds metadata only, no timed event", "profile at least one whole step")
+    if scan.damage or scan.cut:
+        raise Unreadable(f"no whole event before the end: {scan.damage or 'the JSON is cut'}", COPY_AGAIN)
+    raise Unreadable("the list of events is empty or holds none of a trace", "profile at least one whole step")
+
+
+def _state(scan: _Scan) -> tuple[str, str]:
+    """Return status and error of what was read."""
+    kept = f"{scan.decoder.events} events before that were read"
+    if scan.damage:
+        return "partial", f"{scan.damage}; {kept}; {COPY_AGAIN}"
+    if scan.cut:
+        return "partial", f"the JSON ends inside the list of events; {kept}; {COPY_AGAIN}"
+    if scan.decoder.lost:
+        return "partial", f"{scan.decoder.lost} events are not valid JSON and were left out; export the trace again"
+    return "ok", ""
+
+
+def _warnings(scan: _Scan, mark: Marks) -> list[str]:
+    said = []
+    if not len(mark.host.number) and not len(mark.device.number):
+        said.append("no step marks (ProfilerStep#N): call the profiler's step() once per step")
+    if scan.who.rank < 0:
+        said.append("no rank in the trace or the file name: name the file rankN.json")
+    if scan.rows.clamped:
+        said.append(f"{scan.rows.clamped} events with a negative duration were taken as 0 long")
+    if scan.decoder.mended:
+        said.append(f"{scan.decoder.mended} events held text that JSON forbids; they were repaired")
+    return said
+
+
+def _absolute(moment: Array, base_ns: int, *, known: Array | None = None) -> Array:
+    """Return ns since the epoch, in place; rows that are not `known` become -1."""
+    moment += np.int64(base_ns)
+    if known is not None:
+        moment[~known] = -1
+    return moment
+
+
+def _steps(rows: Rows, mark: Marks, who: Identity) -> dict[str, Any]:
+    found: dict[str, Any] = step_table(rows, mark)
+    if not len(found["step"]):
+        return {}
+    for name in ("start_ns", "end_ns"):
+        found[name] = _absolute(found[name], who.base_ns)
+    return {**found, "phase": found["phase"].tolist(), "rank": who.rank}
+
+
+def _ops(rows: Rows, mark: Marks, who: Identity) -> dict[str, Any]:
+    found = op_table(rows, mark)
+    length = found["end"] - found["start"]
+    if not len(length):
+        return {}
+    keep = (found["op"] == CPU) & (length > LONG_NS)
+    return {
+        "rank": who.rank, "step": found["step"], "op": Coded(found["op"], OPS), "stream": found["stream"],
+        "name": coded(found["names"], found["name"], length, keep), "message_bytes": found["bytes"],
+        "start_ns": _absolute(found["start"], who.base_ns), "end_ns": _absolute(found["end"], who.base_ns),
+        "launch_ns": _absolute(found["launch"], who.base_ns, known=found["launch"] >= 0),
+    }  # fmt: skip
+
+
+def _calls(table: CallTable, who: Identity) -> dict[str, Any]:
+    found = table.batch()
+    if not len(found["start"]):
+        return {}
+    base = who.base_ns
+    times = {f"{name}_ns": _absolute(found.pop(name), base, known=found["state"].codes == table.code("completed"))
+             for name in ("start", "end")}  # fmt: skip
+    return {"rank": who.rank, "ready_ns": _absolute(found.pop("ready"), base), **times,
+            "message_bytes": found.pop("bytes"), **found}  # fmt: skip
+
+
+def _groups(groups: dict[str, Group], who: Identity) -> dict[str, Any]:
+    """Return all members of small groups, and of large ones this rank."""
+    rows = [
+        (group, rank)
+        for group in groups.values()
+        for rank in (group.ranks if group.size <= LISTED_MEMBERS else (who.rank,) if who.rank >= 0 else ())
+    ]
+    if not rows:
+        return {}
+    return {
+        "group": [group.name for group, _ in rows], "rank": [rank for _, rank in rows],
+        "description": [group.description for group, _ in rows], "group_size": [group.size for group, _ in rows],
+    }  # fmt: skip

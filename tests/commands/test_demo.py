@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from skewscope.commands import _work, analyze, demo, main
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    folder = tmp_path / "samples"
+    for name in ("zeta", "alpha", "__pycache__"):
+        (folder / name).mkdir(parents=True)
+    monkeypatch.setattr(demo, "files", lambda package: folder)
+    return folder
+
+
+def test_the_favourite_else_the_first(shipped):
+    assert demo._sample().name == "alpha"
+    (shipped / demo.FAVOURITE).mkdir()
+    assert demo._sample().name == demo.FAVOURITE
+
+
+def test_demo_prints_and_writes(shipped, tmp_path, monkeypatch, make_world, capsys):
+    pytest.importorskip("plotly")
+    world = make_world()
+    monkeypatch.setattr(_work, "read", lambda *args: world.recording)
+    monkeypatch.setattr(analyze, "analysed", lambda *args: world)
+    monkeypatch.setattr(demo.webbrowser, "open", lambda address: pytest.fail("opened a browser"))
+    assert main(["demo", "--out", str(tmp_path / "report")]) == 0
+    assert "Rank 5 on n1" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["schema"] == "skewscope.report/1"
+    assert (tmp_path / "report" / "report.html").stat().st_size < 8_000_000
+
+
+def test_no_samples_is_said(shipped, tmp_path, capsys):
+    for place in shipped.iterdir():
+        place.rmdir()
+    assert main(["demo", "--out", str(tmp_path / "out")]) == 2
+    assert "no sample recordings" in capsys.readouterr().err
+
+
+def test_the_shipped_sample_names_its_slow_rank(tmp_path, capsys):
+    pytest.importorskip("plotly")
+    assert main(["demo", "--no-open", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "rank 5" in out.strip().splitlines()[0] and "Inputs with problems" not in out
+    assert (tmp_path / "report.html").exists()

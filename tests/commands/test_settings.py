@@ -1,0 +1,80 @@
+import pytest
+
+from skewscope.commands import _parser, _settings
+from skewscope.errors import UsageError
+
+
+def parsed(words, environ=None):
+    parser = _parser.build()
+    _settings.apply(parser, _parser.commands(parser), words, environ or {})
+    return parser.parse_args(words)
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text):
+        path = tmp_path / "skewscope.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_flag_beats_environment_beats_file_beats_default(config):
+    path = config("[analyze]\nworkers = 2\n")
+    assert parsed(["analyze", "x"]).workers is None
+    assert parsed(["--config", path, "analyze", "x"]).workers == 2
+    assert parsed(["analyze", "x", f"--config={path}"], {"SKEWSCOPE_WORKERS": "3"}).workers == 3
+    assert parsed(["analyze", "x", "--workers", "4"], {"SKEWSCOPE_WORKERS": "3", "SKEWSCOPE_CONFIG": path}).workers == 4
+
+
+def test_top_level_keys_are_for_every_command(config):
+    path = config('workers = 5\nlog-format = "json"\nverbose = true\n')
+    for command in (["analyze", "x"], ["convert", "x", "--out", "y"]):
+        args = parsed([*command, "--config", path])
+        assert (args.workers, args.log_format, args.verbose) == (5, "json", True)
+    assert parsed(["schema", "ops", "--config", path]).log_format == "json"
+    assert parsed(["-vv", "schema", "ops"]).verbose is True
+
+
+def test_a_section_beats_the_top_level_and_gives_required_flags(config):
+    path = config('workers = 5\n[convert]\nworkers = 6\nout = "there"\n[analyze]\nonly = ["a", "b"]\nfail_on = "S2"\n')
+    args = parsed(["convert", "x", "--config", path])
+    assert (args.workers, args.out) == (6, "there")
+    args = parsed(["analyze", "x", "--config", path])
+    assert (args.workers, args.only, args.fail_on) == (5, ("a", "b"), "S2")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[analyze]\nworker = 2\n", r"analyze\.worker is unknown; did you mean workers"),
+        ("workrs = 2\n", "workrs is unknown; did you mean workers"),
+        ("[analyse]\nworkers = 2\n", "section analyse is unknown; did you mean analyze"),
+        ("[analyze]\nworkers = 0\n", "analyze.workers = 0 does not fit"),
+        ("[analyze]\nworkers = true\n", "wants a value"),
+        ('[analyze]\nfail_on = "S7"\n', "none of S1, S2, S3, S4"),
+        ('[demo]\nno_open = "maybe"\n[analyze]\n', None),
+        ("quiet = 'very'\n", "neither true nor false"),
+        ("= 3", "not valid TOML"),
+    ],
+)
+def test_wrong_settings_name_the_key(config, text, said):
+    words = ["analyze", "x", "--config", config(text)]
+    if said is None:
+        assert parsed(words).workers is None
+        return
+    with pytest.raises(UsageError, match=said):
+        parsed(words)
+
+
+def test_environment_of_other_parts_is_left_alone():
+    assert parsed(["analyze", "x"], {"SKEWSCOPE_SPOOL": "/x", "SKEWSCOPE_FAIL_ON": "S3"}).fail_on == "S3"
+    with pytest.raises(UsageError, match="SKEWSCOPE_WORKERS = 'two' does not fit"):
+        parsed(["analyze", "x"], {"SKEWSCOPE_WORKERS": "two"})
+    assert parsed(["demo"], {"SKEWSCOPE_NO_OPEN": "1"}).no_open is True
+
+
+def test_missing_file():
+    with pytest.raises(UsageError, match="cannot read the settings file"):
+        parsed(["analyze", "x", "--config", "/not/there.toml"])

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from skewscope.errors import Unreadable
+from skewscope.frames import frame
+from skewscope.sources.readiness_series import METRIC, ReadinessSeries
+
+DATA = Path(__file__).parents[2] / "../shared/data/spdl-dataloader-32rank/across_ranks_data_readiness.json"
+
+
+def test_lists_become_samples(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text('{"event_time": [10, 70], "00": [1, null], "01": [0.5, 0.25]}')
+    reading = ReadinessSeries().read(path)
+    found = frame(*reading.batches[0])
+    assert found["rank"].tolist() == [0, 1, 1] and found["value"].tolist() == [1.0, 0.5, 0.25]
+    assert found["t_ns"].tolist() == [10**10, 10**10, 7 * 10**10] and set(found["metric"]) == {METRIC}
+    assert reading.world_size == 2 and reading.warnings == ["1 values are missing"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"event_time": [1], "00": [1, 2]}', '{"event_time": []}', '{"event_time": [1], "00": [7]}', "{"]
+)
+def test_lists_that_do_not_fit_are_unreadable(tmp_path, text):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(Unreadable):
+        ReadinessSeries().read(path)
+
+
+def test_real_series_names_its_starved_ranks():
+    if not DATA.exists():
+        pytest.skip("shared data is not here")
+    found = frame(*ReadinessSeries().read(DATA).batches[0])
+    mean = found.groupby("rank")["value"].mean().sort_values()
+    assert mean.index[:2].tolist() == [19, 0] and mean.iloc[0] == pytest.approx(0.21, abs=0.01)
