@@ -40,6 +40,7 @@ class TpStraggler:
     calls_per_step_count: float = 4.0
     largest_group_count: int = 64
     last_share_ratio: float = 0.5
+    pair_last_share_ratio: float = 0.9
     positions_share_ratio: float = 0.8
     lost_share_ratio: float = 0.05
 
@@ -63,7 +64,8 @@ class TpStraggler:
         others_wait = part[(part["rank"] != rank).to_numpy()].groupby("call")["wait_ns"].max()
         late = others_wait[mine.loc[mine["last"].to_numpy(), "call"]].sum() / max(mine["step"].nunique(), 1) / 1e9
         lost = float(late) / step_s
-        if share.max() < self.last_share_ratio or spread < self.positions_share_ratio or lost < self.lost_share_ratio:
+        least = self.last_share_ratio if len(share) > 2 else self.pair_last_share_ratio
+        if share.max() < least or spread < self.positions_share_ratio or lost < self.lost_share_ratio:
             return
         yield Finding(
             condition="tp-straggler", subject=subjects.rank("job", rank),

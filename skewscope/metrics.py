@@ -1,4 +1,4 @@
-"""The one list of exported metrics: name, kind, unit and meaning; alert texts, boards and the agent take names from it."""
+"""The one list of exported metrics, with kind, unit and meaning: alert texts, boards and the agent take names here."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ METRICS = (
     Metric("skewscope_finding_score_ratio", "gauge", "ratio", "a finding's score against its threshold", _FINDING),
     Metric("skewscope_input_ready_ratio", "gauge", "ratio", "share of time that the next batch was ready",
            ("job", "rank")),
-    Metric("skewscope:step_seconds:median_10m", "recorded", "seconds", "median step time of the last ten minutes",
-           ("job",)),
+    Metric("skewscope:step_seconds:p50_10m", "recorded", "seconds", "median step time of the last 10 min", ("job",)),
+    Metric("skewscope:step_seconds:p50_1h", "recorded", "seconds", "median step time of the last hour", ("job",)),
+    Metric("skewscope:step_seconds:max_10m", "recorded", "seconds", "longest step of the last 10 min", ("job",)),
     Metric("skewscope_host_clock_offset_seconds", "gauge", "seconds", "offset of the host's clock", ("node",)),
 )  # fmt: skip
 

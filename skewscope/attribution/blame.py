@@ -11,15 +11,14 @@ import pandas as pd
 
 from .. import subjects
 from ..frames import concat, empty, frame
-from ..stats.robust import binomial_tail, mad, normal_confidence, sign_confidence
-from ..stats.window import affected
+from ..stats.robust import mad, normal_confidence, sign_confidence
+from ..stats.window import chance_of_hits, present
 from .pricing import Pricer
 from .timeline import Timeline
 
 Array = np.ndarray[Any, Any]
 
 CANDIDATES = 8  # ranks priced one by one; the others' own work is nowhere near theirs
-FEWEST_STEPS = 5  # a window of fewer steps (or less than a fifth of them) is a blip
 HEAVY_STAGE = 1.10  # conditions: a stage is out of balance from 1.1 times the median stage
 SCREEN_SHARE = 0.01  # ranks whose own work exceeds their peers' by less than this share of the step are not priced
 CAUSE_NAMES = {"data": "input", "gc": "gc", "checkpoint": "checkpoint", "compute": "compute"}
@@ -153,9 +152,7 @@ def _row(
 ) -> dict[str, Any]:
     """Return one row of `blame`: the gain per step, where it is present, how sure it is."""
     rank = label["rank"]
-    first, last = affected(gain, 0.01 * float(np.median(pricer.base_ns)))
-    if first >= 0 and last - first + 1 < max(FEWEST_STEPS, len(gain) // 5):
-        first, last = 0, len(gain) - 1  # a blip is priced over everything, not over its own moment
+    first, last = present(gain, 0.01 * float(np.median(pricer.base_ns)))
     inside = slice(first, last + 1) if first >= 0 else slice(0, len(gain))
     lost = max(float(gain[inside].mean()), 0.0)
     length = float(pricer.base_ns[inside].mean())
@@ -190,8 +187,8 @@ def _compare(pricer: Pricer, rank: int, usual: Array, inside: slice) -> tuple[fl
     hits = own[seen] >= np.nanmax(table[:, seen], axis=0) if seen.any() else np.zeros(0, dtype=bool)
     if len(hits) < 2:
         return rate, peers, float(hits.mean()) if len(hits) else float("nan"), _within_step(pricer, rank, usual)
-    chance = binomial_tail(int(hits.sum()), len(hits), 1.0 / max(len(excess), 2)) * len(excess)
-    return rate, peers, float(hits.mean()), max(1.0 - chance, 0.0)
+    chance = chance_of_hits(hits, len(pricer.steps), 1.0 / max(len(excess), 2), len(excess))
+    return rate, peers, float(hits.mean()), 1.0 - chance
 
 
 def _within_step(pricer: Pricer, rank: int, usual: Array) -> float:

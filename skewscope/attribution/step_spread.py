@@ -9,14 +9,13 @@ import pandas as pd
 
 from .. import subjects
 from ..frames import concat, frame
-from ..stats.robust import binomial_tail, leave_one_out_median
-from ..stats.window import affected
+from ..stats.robust import leave_one_out_median
+from ..stats.window import chance_of_hits, present
 
 Array = np.ndarray[Any, Any]
 
 CANDIDATES = 8
 NOISE_SHARE = 0.05
-FEWEST_STEPS = 5
 
 
 def attribute_steps(steps: pd.DataFrame, node_of: dict[int, str]) -> dict[str, pd.DataFrame]:
@@ -57,12 +56,10 @@ def _prices(table: Array, ranks: Array, numbers: Array, start: Array) -> pd.Data
     rows = []
     for lane in worst if len(ranks) > 1 else []:
         gain = excess[:, lane]
-        first, last = affected(gain, NOISE_SHARE * float(np.median(fair)))
-        if first >= 0 and last - first + 1 < max(FEWEST_STEPS, len(gain) // 20):
-            first, last = 0, len(gain) - 1
+        first, last = present(gain, NOISE_SHARE * float(np.median(fair)))
         inside = slice(first, last + 1) if first >= 0 else slice(0, len(gain))
         hits = excess[inside, lane] >= excess[inside].max(axis=1)
-        chance = binomial_tail(int(hits.sum()), len(hits), 1.0 / len(ranks)) * len(ranks)
+        chance = chance_of_hits(hits, len(gain), 1.0 / len(ranks), len(ranks))
         pace = fair[inside] + gain[inside]
         known = np.isfinite(table[inside, lane])
         rows.append(frame("blame", {
@@ -72,6 +69,6 @@ def _prices(table: Array, ranks: Array, numbers: Array, start: Array) -> pd.Data
             "steps_count": len(gain), "first_step": numbers[first] if first >= 0 else -1,
             "last_step": numbers[last] if first >= 0 else -1, "start_ns": start[first] if first >= 0 else -1,
             "end_ns": start[last] if first >= 0 else -1, "hit_share_ratio": float(hits.mean()),
-            "confidence_ratio": max(1.0 - chance, 0.0), "peers_count": len(ranks) - 1, "model": "steps",
+            "confidence_ratio": 1.0 - chance, "peers_count": len(ranks) - 1, "model": "steps",
         }))  # fmt: skip
     return concat("blame", rows)

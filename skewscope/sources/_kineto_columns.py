@@ -114,6 +114,18 @@ class Columns:
         self._rows = len(rows)
 
 
+def by_chunks(work: Callable[..., Array], kind: str, *columns: Array) -> Array:
+    """Return `work` of the columns, done a chunk at a time so that what lies in between stays small.
+
+    >>> by_chunks(lambda a, b: a + b, "i4", np.array([1, 2]), np.array([3, 4])).tolist()
+    [4, 6]
+    """
+    out = np.empty(len(columns[0]), dtype=kind)
+    for at in range(0, len(out), CHUNK):
+        out[at : at + CHUNK] = work(*(column[at : at + CHUNK] for column in columns))
+    return out
+
+
 def times(values: Sequence[Any]) -> Array:
     """Return microseconds as whole nanoseconds, exact to one; unknown (None) is 0. Shape [values], int64.
 

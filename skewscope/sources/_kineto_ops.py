@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..contracts import Coded
-from ._kineto_columns import Array, outermost
+from ._kineto_columns import CHUNK, Array, by_chunks, outermost
 from ._kineto_names import SPANS
 from ._kineto_rows import Rows
 from ._kineto_steps import Marks, phase_rows
@@ -45,10 +46,14 @@ def launch_times(rows: Rows, correlation: Array) -> Array:
     known = rows.launches.done()
     if not len(known["correlation"]):
         return np.full(len(correlation), -1)
-    order = np.argsort(known["correlation"], kind="stable")
-    ids, start = known["correlation"][order], known["start"][order]
-    place = np.minimum(np.searchsorted(ids, correlation), len(ids) - 1)
-    return np.where((ids[place] == correlation) & (correlation >= 0), start[place], -1)
+    order = np.argsort(known["correlation"], kind="stable").astype(np.int32)
+    ids = known["correlation"][order]
+
+    def found(wanted: Array) -> Array:
+        place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+        return np.where((ids[place] == wanted) & (wanted >= 0), known["start"][order[place]], -1)
+
+    return by_chunks(found, "i8", correlation)
 
 
 def device_steps(mark: Marks, start: Array, launch: Array) -> Array:
@@ -78,15 +83,16 @@ def coded(values: list[str], codes: Array, weight: Array, keep: Array) -> Coded:
     >>> coded(["a", "b"], np.array([0, 1]), np.array([1, 2]), np.array([False, False])).values
     ['b', 'a']
     """
-    valid = codes >= 0
-    total = np.bincount(codes[valid], weight[valid], len(values)) if valid.any() else np.zeros(len(values))
-    seen = np.bincount(codes[valid], minlength=len(values)) if valid.any() else np.zeros(len(values))
+    total, seen, wanted = (np.zeros(len(values) + 1) for _ in range(3))  # the last one is for codes of -1
+    for at in range(0, len(codes), CHUNK):
+        part = slice(at, at + CHUNK)
+        total += np.bincount(codes[part] + 1, weight[part], len(total))
+        seen += np.bincount(codes[part] + 1, minlength=len(total))
+        wanted[codes[part][keep[part]]] = 1
+    total, seen = total[1:], seen[1:]
     kept = np.argsort(-total, kind="stable")[:NAMED]
     kept = kept[seen[kept] > 0]
-    wanted = np.zeros(len(values) + 1, dtype=bool)
-    wanted[kept] = True
-    wanted[codes[keep & valid]] = True
-    kept = np.concatenate([kept, np.setdiff1d(np.flatnonzero(wanted), kept)])
+    kept = np.concatenate([kept, np.setdiff1d(np.flatnonzero(wanted[:-1]), kept)])
     place = np.full(len(values) + 1, -1)
     place[kept] = np.arange(len(kept))
     return Coded(place.astype(np.int16 if len(kept) < 2**15 else np.int32)[codes], [values[code] for code in kept])
@@ -99,7 +105,7 @@ def _device(rows: Rows, mark: Marks) -> dict[str, Array]:
     stream = streams(found.pop("stream"), found.pop("device"), several=len(rows.devices) > 1)
     return {
         "start": start, "end": found.pop("end"), "op": found.pop("kind"), "name": found.pop("name"), "stream": stream,
-        "bytes": found.pop("bytes"), "step": device_steps(mark, start, launch), "launch": launch,
+        "bytes": found.pop("bytes"), "step": by_chunks(partial(device_steps, mark), "i4", start, launch), "launch": launch,
     }  # fmt: skip
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from ..errors import SchemaError
 
 UNITS = ("_ns", "_s", "_bytes", "_bytes_per_s", "_tokens", "_ratio", "_count", "_ppm", "_percent")
-TYPES: dict[str, int | float | str | bool] = {"i64": -1, "i32": -1, "i16": -1, "f64": float("nan"), "str": "", "bool": False}
+TYPES: dict[str, int | float | str | bool] = {
+    "i64": -1, "i32": -1, "i16": -1, "f64": float("nan"), "str": "", "bool": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

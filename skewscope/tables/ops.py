@@ -16,7 +16,7 @@ TABLE = Table(
         Column(
             "op",
             "str",
-            "forward, backward, send_forward, recv_backward, reduce_scatter, optimizer, kernel, memcpy, cpu, data, gc, checkpoint, ...",
+            "forward, backward, send_forward, reduce_scatter, optimizer, kernel, memcpy, cpu, data, gc, ...",
         ),
         Column("stream", "i32", "device stream, or a small number per host thread", ordinal=True),
         Column("name", "str", "kernel or operator name", optional=True),
