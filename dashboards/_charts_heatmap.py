@@ -131,7 +131,7 @@ def _table(tables: Tables) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]
 
 def _step_s(tables: Tables) -> float:
     """Return the usual length of a step in s: as measured, else the usual own work; 0 where neither is known."""
-    for name, column in (("step_times", "duration_ns"), ("rank_steps", "own_ns")):
+    for name, column in (("step_times", "duration_ns"), ("rank_steps", "work_ns")):
         rows = tables.get(name, pd.DataFrame())
         usual = float(rows[column].median()) / 1e9 if len(rows) else 0.0
         if usual > 0:

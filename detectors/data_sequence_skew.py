@@ -78,7 +78,7 @@ class DataSequenceSkew:
     def _explained(self, steps: pd.DataFrame) -> tuple[str, float]:
         """Return (what confirms that lengths are the cause, strength 0..1); ("", 0) if nothing does."""
         tokens = steps["work_tokens"].to_numpy().astype(float)
-        own = _off_rank(steps, (steps["own_ns"] - steps["input_ns"]).to_numpy())
+        own = _off_rank(steps, (steps["work_ns"] - steps["input_ns"]).to_numpy())
         if (tokens > 0).all() and len(np.unique(tokens)) > 1:
             follows = correlation(_off_rank(steps, tokens), own)
             if follows >= self.token_correlation_ratio:
@@ -140,7 +140,7 @@ class DataSequenceSkew:
 
 def _outlier(steps: pd.DataFrame) -> float:
     """Return how many spreads of the other ranks the slowest rank stands above their median, in the median step."""
-    table = steps.pivot_table(index="step", columns="rank", values="own_ns").to_numpy()
+    table = steps.pivot_table(index="step", columns="rank", values="work_ns").to_numpy()
     if table.shape[1] < 3:
         return 0.0
     ranked = np.sort(table, axis=1)
@@ -159,10 +159,10 @@ def _listed(worst: Mapping[int, int]) -> str:
 def slowest(steps: pd.DataFrame) -> dict[int, int]:
     """Return the rank with the most own work of each step.
 
-    >>> slowest(pd.DataFrame({"step": [0, 0], "rank": [0, 1], "own_ns": [1.0, 2.0]}))
+    >>> slowest(pd.DataFrame({"step": [0, 0], "rank": [0, 1], "work_ns": [1.0, 2.0]}))
     {0: 1}
     """
-    ordered = steps.sort_values("own_ns", kind="stable").drop_duplicates("step", keep="last").sort_values("step")
+    ordered = steps.sort_values("work_ns", kind="stable").drop_duplicates("step", keep="last").sort_values("step")
     return {int(step): int(rank) for step, rank in zip(ordered["step"], ordered["rank"], strict=True)}
 
 

@@ -94,5 +94,5 @@ def _replica_spread(tables: Frames, members: list[int]) -> float:
         return 1.0
     steps = tables["rank_steps"]
     mine = steps[steps["rank"].isin(members).to_numpy()]
-    work = mine.groupby("rank")["own_ns"].median()
+    work = mine.groupby("rank")["work_ns"].median()
     return float(work.max() / max(work.median(), 1.0))

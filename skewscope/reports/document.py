@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contracts import ROLES, Evidence, Finding, Window
 from ..subjects import Subject
+from . import who_when
 from .recommend import recommend
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = "skewscope.report/1"
 Document = dict[str, Any]
@@ -44,6 +48,10 @@ class Analysed(Protocol):
     @property
     def recording(self) -> RecordingLike:
         """What was read."""
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Canonical and derived tables."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -84,6 +92,8 @@ def document(analysis: Analysed) -> Document:
         "summary": _summary(analysis.summary),
         "findings": findings,
         "recommendations": recommend(findings),
+        "steps": who_when.slowest_per_step(analysis.tables),
+        "collectives": who_when.last_per_call(analysis.tables),
         "warnings": list(dict.fromkeys(analysis.warnings)),
     }
     plain_document: Document = plain(made)
@@ -165,7 +175,7 @@ def _finding(name: str, found: Finding, steps: int, ranks: int) -> Document:
         "cost": {
             "seconds_per_step": lost_s,
             "share": min(1.0, max(0.0, _finite(found.lost_share))),
-            "gpu_hours": (lost_s * steps + once_s) * ranks / 3600,
+            "gpu_hours": (lost_s * _steps_hit(found.window, steps) + once_s) * ranks / 3600,
             "seconds_once": once_s,
         },
         "evidence": [_evidence(signal) for signal in found.evidence],
@@ -174,6 +184,13 @@ def _finding(name: str, found: Finding, steps: int, ranks: int) -> Document:
         "summary": found.summary,
         "advice": found.advice,
     }
+
+
+def _steps_hit(window: Window, steps: int) -> int:
+    """Return over how many of the measured steps a finding costs: those of its window, at most all."""
+    if window.first_step < 0 or window.last_step < window.first_step:
+        return steps
+    return min(steps, window.last_step - window.first_step + 1)
 
 
 def _subject(subject: Subject) -> Document:

@@ -26,6 +26,8 @@ SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 TEXT: Schema = {"type": "string"}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 
+ADDED = ("steps", "collectives", "warnings")  # beyond the contract: who was slowest when, and what to know
+
 
 def names() -> list[str]:
     """Return every name that `schema` knows.
@@ -76,11 +78,27 @@ def report() -> Schema:
         "summary": _summary(),
         "findings": _list(_finding()),
         "recommendations": _list(_recommendation()),
+        "steps": _list(_step()),
+        "collectives": _list(_call()),
         "warnings": _list(TEXT),
     }
     made = _object(parts)
-    made["required"] = [name for name in parts if name != "warnings"]
+    made["required"] = [name for name in parts if name not in ADDED]
     return {"$schema": DIALECT, "$id": "urn:skewscope:report:1", "title": REPORT, **made}
+
+
+def _step() -> Schema:
+    whole = {"type": "integer"}
+    parts = {"step": whole, "duration_s": MAYBE_NUMBER, "slowest_rank": COUNT, "excess_s": MAYBE_NUMBER}
+    return _object(parts)
+
+
+def _call() -> Schema:
+    whole = {"type": "integer"}
+    return _object({
+        "group": TEXT, "op": TEXT, "seq": whole, "step": whole, "source": TEXT, "last_rank": COUNT,
+        "decided": {"type": "boolean"}, "skew_s": MAYBE_NUMBER, "members": COUNT,
+    })  # fmt: skip
 
 
 def _column(column: tables.Column) -> Schema:

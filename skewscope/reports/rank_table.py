@@ -28,8 +28,8 @@ def judged_steps(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def excess_ns(rows: pd.DataFrame) -> pd.Series:
     """Return each row's own work in ns beyond the median of its peers: same job, step and pipeline stage."""
-    peers = rows.groupby(["job", "step", "stage"], sort=False, observed=True)["own_ns"]
-    return rows["own_ns"] - peers.transform("median")
+    peers = rows.groupby(["job", "step", "stage"], sort=False, observed=True)["work_ns"]
+    return rows["work_ns"] - peers.transform("median")
 
 
 def rank_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -66,8 +66,8 @@ def rank_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _by_rank(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.assign(excess_ns=excess_ns(rows)).groupby(["job", "rank"], sort=False, observed=True)
-    medians = groups[["own_ns", "wait_ns", "input_ns", "transfer_ns", "excess_ns"]].median() / 1e9
-    made = medians.rename(columns=lambda name: name.replace("_ns", "_s"))
+    medians = groups[["work_ns", "wait_ns", "input_ns", "transfer_ns", "excess_ns"]].median() / 1e9
+    made = medians.rename(columns=lambda name: name.replace("work_ns", "own_ns").replace("_ns", "_s"))
     made["node"], made["stage"], made["steps_count"] = groups["node"].first(), groups["stage"].first(), groups.size()
     return made.reset_index().astype({"job": str, "node": str})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts import Coded
-from ._kineto_columns import CHUNK, Array, by_chunks, outermost
+from ._kineto_columns import CHUNK, Array, Columns, by_chunks, outermost
 from ._kineto_names import SPANS
 from ._kineto_rows import Rows
 from ._kineto_steps import Marks, phase_rows
@@ -22,7 +22,7 @@ DEVICE_STRIDE = 100_000  # streams of several devices in one process are told ap
 
 
 def op_table(rows: Rows, mark: Marks) -> dict[str, Any]:
-    """Return the columns of `ops` in order of time; times since the base, in ns. Uses up the device rows."""
+    """Return the columns of `ops` in order of time; times since the base, in ns. Uses up the device's rows."""
     spans, kind = phase_rows(mark)
     own = np.isin(kind.astype(str), SPANS)
     spans, kind = spans[own], np.array([OPS.index(name) for name in kind[own]], dtype=np.int8)
@@ -35,7 +35,7 @@ def op_table(rows: Rows, mark: Marks) -> dict[str, Any]:
              "stream": thread[mark.lane[spans]] if len(spans) else spans}  # fmt: skip
     unknown = np.full(len(spans), -1)
     table = {name: np.concatenate([work.pop(name), extra.get(name, unknown)]).astype(OP[name]) for name in OP}
-    order = np.lexsort((table["op"], table["stream"], table["end"], table["start"]))
+    order = np.lexsort((table["op"], table["stream"], table["end"], table["start"])).astype(np.int32)
     for name in OP:
         table[name] = table[name][order]
     return {**table, "names": (rows.kernels if on_device else rows.operators).names.values}
@@ -101,11 +101,13 @@ def coded(values: list[str], codes: Array, weight: Array, keep: Array) -> Coded:
 def _device(rows: Rows, mark: Marks) -> dict[str, Array]:
     found = rows.device
     launch = launch_times(rows, found.pop("correlation"))
+    rows.launches = Columns(rows.launches.types)
     start = found.pop("start")
     stream = streams(found.pop("stream"), found.pop("device"), several=len(rows.devices) > 1)
     return {
         "start": start, "end": found.pop("end"), "op": found.pop("kind"), "name": found.pop("name"), "stream": stream,
-        "bytes": found.pop("bytes"), "step": by_chunks(partial(device_steps, mark), "i4", start, launch), "launch": launch,
+        "bytes": found.pop("bytes"), "launch": launch,
+        "step": by_chunks(partial(device_steps, mark), "i4", start, launch),
     }  # fmt: skip
 
 

@@ -57,11 +57,7 @@ class Kineto:
         A damaged file gives status "partial", with all whole events before and around the damage.
         """
         scan = _scan(path, self.block_bytes, host=None)
-        if (
-            not scan.rows.host
-            and not len(scan.rows.device.done()["start"])
-            and not len(scan.rows.calls.done()["start"])
-        ):
+        if not (scan.rows.host or len(scan.rows.device) or len(scan.rows.calls)):
             scan = _scan(path, self.block_bytes, host=True)  # a device was present, but none of its work was recorded
         return _reading(path, scan)
 

@@ -23,7 +23,7 @@ def test_findings_come_by_severity_and_cost_with_ids(make_world):
 
 def test_gpu_hours_are_lost_seconds_times_steps_times_ranks(make_world):
     cost = document(make_world())["findings"][0]["cost"]
-    assert cost["gpu_hours"] == pytest.approx(0.375 * 40 * 8 / 3600)
+    assert cost["gpu_hours"] == pytest.approx(0.375 * 30 * 8 / 3600)  # 30 steps in its window
     assert cost["share"] == 0.25
 
 
