@@ -36,7 +36,8 @@ def priced(
     forward = work / 3 if phases is None else np.asarray(phases, dtype=float).ravel()
     steps = frame("rank_steps", {
         "job": "job", "step": step, "rank": lane, "start_ns": step * STEP_NS, "end_ns": (step + 1) * STEP_NS,
-        "work_ns": work * 1e9, "own_ns": work * 1e9, "compute_ns": work * 1e9, "input_ns": 0.0, "gc_ns": 0.0, "checkpoint_ns": 0.0,
+        "work_ns": work * 1e9, "own_ns": work * 1e9, "compute_ns": work * 1e9, "input_ns": 0.0, "gc_ns": 0.0,
+        "checkpoint_ns": 0.0,
         "transfer_ns": 0.0, "wait_ns": 0.0, "idle_ns": 0.0, "comm_ns": 0.0, "forward_ns": forward * 1e9,
         "backward_ns": (work - forward) * 1e9,
         "work_tokens": -1 if tokens is None else np.asarray(tokens).ravel(),

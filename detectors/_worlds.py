@@ -104,8 +104,8 @@ def steps(
         }),
         "rank_steps": frame("rank_steps", {
             "job": "job", "step": step, "rank": lane, "start_ns": np.repeat(start, ranks),
-            "end_ns": np.repeat(start + length.astype(np.int64), ranks), "work_ns": own, "own_ns": own, "compute_ns": own,
-            "transfer_ns": whole - own, "comm_ns": whole - own, **nothing,
+            "end_ns": np.repeat(start + length.astype(np.int64), ranks), "work_ns": own, "own_ns": own,
+            "compute_ns": own, "transfer_ns": whole - own, "comm_ns": whole - own, **nothing,
         }),
     })  # fmt: skip
 

@@ -8,9 +8,10 @@ Why it hurts
 How it is seen
     The rank's own work between arrivals, with all waiting taken out, exceeds the median of its peers (same stage, same
     calls) in most steps, and replaying the job with the usual work on that rank shortens the step. The culprit waits
-    least inside the collective. Not to be confused with a rank that is late because it waited for somebody else
-    (pipeline neighbours: its waiting is not its work), with a slowest rank that changes from step to step
-    (`data-sequence-skew`), or with late input (`data-loader-stall`), which this room leaves to theirs.
+    least inside the collective. A loss below a tenth of the step must show in nearly every step: busy hosts alone make
+    somebody a little slower more often than not. Not to be confused with a rank that is late because it waited for
+    somebody else (pipeline neighbours: its waiting is not its work), with a slowest rank that changes from step to
+    step (`data-sequence-skew`), or with late input (`data-loader-stall`), which this room leaves to theirs.
 
 What to do
     Look at that rank's GPU (clocks, throttle reasons, ECC), then its host (CPU pressure, foreign processes). If the
@@ -39,6 +40,8 @@ class CollLateRank:
 
     hit_share_ratio: float = 0.5
     lost_share_ratio: float = 0.05
+    plain_share_ratio: float = 0.10
+    small_hit_share_ratio: float = 0.8
     rate_ratio: float = 1.05
     confidence_ratio: float = 0.9
     fewest_peers_count: int = 2
@@ -56,7 +59,8 @@ class CollLateRank:
             yield from self._always_last(tables)
 
     def _is_loud(self, row: _prices.Price) -> bool:
-        steady = row.hit_share_ratio >= self.hit_share_ratio and row.confidence_ratio >= self.confidence_ratio
+        often = self.hit_share_ratio if row.lost_share_ratio >= self.plain_share_ratio else self.small_hit_share_ratio
+        steady = row.hit_share_ratio >= often and row.confidence_ratio >= self.confidence_ratio
         costly = row.lost_share_ratio >= self.lost_share_ratio and row.rate_ratio >= self.rate_ratio
         return steady and costly and row.steps_count >= self.fewest_steps_count
 

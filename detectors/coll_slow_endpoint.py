@@ -7,8 +7,9 @@ Why it hurts
 How it is seen
     Between pairs (a probe, or the job's own point-to-point calls) every pair with that rank is at least twice as slow
     as the pairs without it. Its price is what the exposed transfers would save at the speed of the others, limited to
-    the part of the transfer time that the line rate explains. One slow pair only: `coll-slow-link`. Late because of
-    its work: `coll-late-rank`. From collectives alone only "the network is slow" can be said (`comm-exposed`).
+    the part of the transfer time that the line rate explains. Not to be confused with one slow pair only
+    (`coll-slow-link`) or a rank that is late because of its work (`coll-late-rank`). From collectives alone only "the
+    network is slow" can be said (`comm-exposed`).
 
 What to do
     Check the rank's port (rate, errors, cable), its PCIe link, shapers and other traffic of its host; validate the

@@ -6,8 +6,8 @@ Why it hurts
 
 How it is seen
     One cell of the matrix of pair speeds (a probe or the job's own point-to-point calls) is at least three times slower
-    than the median of the other cells, and neither its row nor its column is. All pairs of a rank slow:
-    `coll-slow-endpoint`.
+    than the median of the other cells, and neither its row nor its column is. Not to be confused with all pairs of one
+    rank being slow (`coll-slow-endpoint`).
 
 What to do
     Look at the path: cable, switch port, a hash that puts two flows on one link. Re-route, add queue pairs, or place

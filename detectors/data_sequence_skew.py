@@ -6,8 +6,8 @@ Why it hurts
 
 How it is seen
     Own work differs much between ranks within a step, but the slowest rank changes from step to step, and the work
-    follows the tokens (or forward and backward grow together). A slow rank that stays the same is a rank's fault
-    (`coll-late-rank`); without tokens or phases to confirm it, this room only says that the slowest rank rotates.
+    follows the tokens (or forward and backward grow together). Not to be confused with a slow rank that stays the same
+    (`coll-late-rank`). Without tokens or phases to confirm it, this room only says that the slowest rank rotates.
 
 What to do
     Nobody to drain. Pack or sort batches by cost (length squared for attention), balance tokens across data-parallel

@@ -6,8 +6,8 @@ Why it hurts
 
 How it is seen
     The recording shows collector pauses (spans named gc); replaying the steps without what they add beyond the peers'
-    shortens them. The paused rank changes. Kernels are not longer, the gap between them is: that separates it from
-    `data-sequence-skew`.
+    shortens them. The paused rank changes. Not to be confused with `data-sequence-skew`: here kernels are not longer,
+    the gap between them is.
 
 What to do
     Freeze what start-up allocated (`gc.freeze()`), switch automatic collection off and collect by hand on all ranks at

@@ -6,7 +6,8 @@ Why it hurts
 
 How it is seen
     Waiting in receives exceeds the schedule's bubble by a tenth of the step. The waiting stage is the victim: where a
-    heavy stage or a late rank is known, this finding is explained by it; otherwise it says where the waiting is.
+    heavy stage or a late rank is known, this finding is explained by it; otherwise it says where the waiting is. Not to
+    be confused with `pp-stage-imbalance`, which names the cause.
 
 What to do
     Follow the explanation. Without one: more microbatches, an interleaved schedule, and a look at the transfer times

@@ -6,8 +6,8 @@ Why it hurts
 
 How it is seen
     A stage's own compute per step is at least 1.1 times that of the other stages, on all of its data-parallel replicas
-    alike, and bringing it to the mean of the stages shortens the replayed step. If only one replica is heavy, the rank
-    is slow (`coll-late-rank`), not the stage.
+    alike, and bringing it to the mean of the stages shortens the replayed step. Not to be confused with one heavy
+    replica: then the rank is slow (`coll-late-rank`), not the stage.
 
 What to do
     Nobody to drain. Move layers away from the stage, or use interleaved (virtual) stages; recompute the split from

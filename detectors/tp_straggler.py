@@ -6,8 +6,8 @@ Why it hurts
 
 How it is seen
     In groups that meet many times per step, the same rank arrives last at half of the calls or more, in at least 80 %
-    of the positions within the step, and its lateness adds up to a notable share of the step. The same rule as
-    `coll-late-rank`, at the granularity of layers: where both hold, that room names the rank and this one says that
+    of the positions within the step, and its lateness adds up to a notable share of the step. Not to be confused with
+    `coll-late-rank`, the same rule for whole steps: where both hold, that room names the rank and this one says that
     the delay arises inside the tensor-parallel group.
 
 What to do

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-CHUNK = 1 << 16
+CHUNK = 1 << 16  # rows worked on at a time
+ROOM = 1 << 18  # rows per array: 2 MB, which the C library gives back to the system when it is freed
 
 
 class Names:
@@ -80,10 +81,10 @@ class Columns:
         self._rows += rows
         placed = 0
         while placed < rows:
-            if not self._open or self._used == CHUNK:
+            if not self._open or self._used == ROOM:
                 self._close()
-                self._open = {name: np.empty(CHUNK, dtype=kind) for name, kind in self.types.items()}
-            step = min(rows - placed, CHUNK - self._used)
+                self._open = {name: np.empty(ROOM, dtype=kind) for name, kind in self.types.items()}
+            step = min(rows - placed, ROOM - self._used)
             for name, column in given.items():
                 self._open[name][self._used : self._used + step] = column[placed : placed + step]
             self._used += step

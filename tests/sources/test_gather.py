@@ -1,3 +1,5 @@
+"""What becomes of files, folders, ranks and jobs. Long, because every kind of bad input comes by this door."""
+
 import gzip
 import json
 import os
@@ -342,7 +344,7 @@ def test_an_interrupt_leaves_no_process_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         read_all(paths, workers=2, progress=interrupt)
     for process in multiprocessing.active_children():
-        process.join(5)
+        process.join(60)
     assert not multiprocessing.active_children()
 
 
