@@ -17,6 +17,8 @@ from .precedence import explain
 from .sources import Recording
 
 HOUR_S = 3600.0
+SUMMARY = ("step_time_s", "ideal_step_time_s", "slowdown", "wasted_share", "wasted_gpu_hours", "communication_share",
+           "communication_hidden_share")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def analyze(recording: Recording, only: Collection[str] = ()) -> Analysis:
     explained = explain(found)
     job = _job(recording, tables)
     summary = _summary(job, tables)
-    summary["verdict"] = verdict(explained.findings, summary)
+    summary["verdict"] = verdict(explained.findings, summary, _peers(tables))
     warnings = (*recording.warnings, *derived.warnings)
     return Analysis(recording, tables, explained.findings, explained.explains, job, summary, warnings)
 
@@ -77,9 +79,12 @@ def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> dict
     length = judged["duration_ns"].to_numpy() / 1e9
     length = length[np.isfinite(length)]
     if not len(length):
-        return dict.fromkeys(("step_time_s", "ideal_step_time_s", "slowdown", "wasted_share", "wasted_gpu_hours"))
+        return dict.fromkeys(SUMMARY)
     both = judged[(judged["replay_ns"].notna() & judged["ideal_ns"].notna()).to_numpy()]
     slowdown = ideal = wasted = None
+    rows = tables["rank_steps"]
+    in_flight, hidden = float(rows["comm_ns"].sum()), float(rows["hidden_ns"].sum(min_count=1))
+    measured = float((rows["end_ns"] - rows["start_ns"]).sum())
     if len(both) and both["ideal_ns"].sum() > 0:
         slowdown = max(1.0, float(both["replay_ns"].sum() / both["ideal_ns"].sum()))
         ideal = float(length.mean()) / slowdown
@@ -89,19 +94,31 @@ def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> dict
                         "p99": float(np.quantile(length, 0.99))},
         "ideal_step_time_s": ideal, "slowdown": slowdown, "wasted_share": wasted,
         "wasted_gpu_hours": wasted * float(length.sum()) * job["ranks"] / HOUR_S if wasted is not None else None,
+        "communication_share": in_flight / measured if measured > 0 and in_flight > 0 else None,
+        "communication_hidden_share": hidden / in_flight if in_flight > 0 and np.isfinite(hidden) else None,
     }  # fmt: skip
 
 
-def verdict(findings: Collection[Finding], summary: Mapping[str, Any]) -> str:
-    """Return one sentence a person can act on."""
+def _peers(tables: Mapping[str, pd.DataFrame]) -> int:
+    """Return how many ranks the recording lets us compare."""
+    return max(int(tables[name]["rank"].nunique()) for name in ("rank_steps", "arrivals"))
+
+
+def verdict(findings: Collection[Finding], summary: Mapping[str, Any], peers: int) -> str:
+    """Return one sentence a person can act on; `peers` is how many ranks could be compared.
+
+    >>> verdict([], {"step_time_s": {"mean": 1.0}}, 1)
+    'Cannot be decided: only one rank was recorded, and a slow rank shows only beside its peers.'
+    """
     culprits = [finding for finding in findings if finding.role == "culprit"]
     if culprits:
         first = culprits[0]
         more = f" ({len(culprits) - 1} more below)" if len(culprits) > 1 else ""
         return f"{first.condition}: {first.summary}{more}."
+    if peers < 2:
+        alone = "only one rank was recorded" if peers else "no rank's steps or collectives were recorded"
+        return f"Cannot be decided: {alone}, and a slow rank shows only beside its peers."
     undecided = [finding for finding in findings if finding.role == "context" and finding.severity != "S4"]
     if undecided:
         return f"Nobody is at fault; {undecided[0].condition}: {undecided[0].summary}."
-    if summary.get("step_time_s") is None:
-        return "Nothing wrong was found; the recording holds no steps to measure."
     return "Nobody is slow: no rank, stage or link stands out from its peers."

@@ -67,8 +67,8 @@ def _rank_steps(pipeline: Pipeline, node_of: dict[int, str], source: str) -> pd.
     return frame("rank_steps", {
         "job": "job", "step": lattice.step[place % steps], "rank": rank,
         "node": [node_of.get(one, "") for one in rank.tolist()], "stage": place // steps // lattice.rank.shape[1],
-        "start_ns": start, "end_ns": start + length[place].astype(np.int64), "work_ns": busy[place], "own_ns": busy[place],
-        "compute_ns": (busy - phase["gc"])[place], "input_ns": 0.0, "gc_ns": phase["gc"][place], "checkpoint_ns": 0.0,
+        "start_ns": start, "end_ns": start + length[place].astype(np.int64), "work_ns": busy[place],
+        "own_ns": busy[place], "compute_ns": (busy - phase["gc"])[place], "input_ns": 0.0, "gc_ns": phase["gc"][place], "checkpoint_ns": 0.0,
         "transfer_ns": transfer[place], "wait_ns": np.maximum(exposed - transfer, 0.0)[place],
         "idle_ns": np.maximum(length - busy - exposed, 0.0)[place], "comm_ns": _total(comm, lanes)[place],
         "wait_for_rank": _waited_for(pipeline).ravel()[place],

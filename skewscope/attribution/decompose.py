@@ -38,14 +38,14 @@ def rank_steps(
     moved = np.bincount(of_event[inside], transfer[inside], rows)
     start, end, tokens = _bounds(marks, step, rank, work, of_segment)
     phase = {name: _phase_work(steps, name, act, alignment, place, rows) for name in ("forward", "backward")}
-    comm = _communication(calls, start, end, rank)
+    comm, hidden = _communication(calls, act, start, end, rank)
     busy = np.minimum(sums["busy"], sums["own"]) if len(act.busy.lane) else sums["own"]
     return frame("rank_steps", {
         "job": "job", "step": step, "rank": rank, "node": [node_of.get(int(one), "") for one in rank],
         "stage": [stage_of.get(int(one), -1) for one in rank], "start_ns": start, "end_ns": end,
-        "work_ns": sums["own"], "own_ns": busy, "compute_ns": np.minimum(sums["compute"], busy), "input_ns": sums["data"],
-        "gc_ns": sums["gc"], "checkpoint_ns": sums["checkpoint"], "transfer_ns": moved, "wait_ns": waited,
-        "idle_ns": sums["own"] - busy, "comm_ns": comm,
+        "work_ns": sums["own"], "own_ns": busy, "compute_ns": np.minimum(sums["compute"], busy),
+        "input_ns": sums["data"], "gc_ns": sums["gc"], "checkpoint_ns": sums["checkpoint"], "transfer_ns": moved, "wait_ns": waited,
+        "idle_ns": sums["own"] - busy, "comm_ns": comm, "hidden_ns": hidden,
         "wait_for_rank": _waited_for(calls, line, wait, of_event, rows), "forward_ns": phase["forward"],
         "backward_ns": phase["backward"], "work_tokens": tokens, "source": source,
     })  # fmt: skip
@@ -128,11 +128,16 @@ def _phase_work(
     return np.where(np.bincount(row[seen], minlength=rows) > 0, total, np.nan)
 
 
-def _communication(calls: Calls, start: Array, end: Array, rank: Array) -> Array:
-    """Return how long any call of the rank was in flight during each row, in ns."""
+def _communication(calls: Calls, act: Activity, start: Array, end: Array, rank: Array) -> tuple[Array, Array]:
+    """Return (how long any call of the rank was in flight, how long of it the rank computed) during each row, in ns."""
     known = (calls.ready >= 0) & (calls.end >= calls.ready)
-    spans = intervals.union(calls.rank[known], calls.ready[known], calls.end[known])
-    return intervals.covered(spans, rank, start, np.maximum(end, start)).astype(float)
+    flight = intervals.union(calls.rank[known], calls.ready[known], calls.end[known])
+    compute = act.of["compute"]
+    lane, begin, until = (np.concatenate(pair) for pair in zip(flight, compute, strict=True))
+    either = intervals.union(lane, begin, until)
+    stop = np.maximum(end, start)
+    comm, busy, any_of = (intervals.covered(spans, rank, start, stop) for spans in (flight, compute, either))
+    return comm.astype(float), np.maximum(comm + busy - any_of, 0).astype(float)
 
 
 def step_times(table: pd.DataFrame, steps: Array, replay_ns: Array, ideal_ns: Array, source: str) -> pd.DataFrame:

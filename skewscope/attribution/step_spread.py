@@ -29,8 +29,8 @@ def attribute_steps(steps: pd.DataFrame, node_of: dict[int, str]) -> dict[str, p
     rows = frame("rank_steps", {
         "job": "job", "step": whole["step"], "rank": whole["rank"],
         "node": [node_of.get(int(rank), "") for rank in whole["rank"]], "start_ns": whole["start_ns"],
-        "end_ns": whole["end_ns"], "work_ns": length, "own_ns": length, "compute_ns": 0.0, "input_ns": 0.0, "gc_ns": 0.0,
-        "checkpoint_ns": 0.0, "transfer_ns": 0.0, "wait_ns": 0.0, "idle_ns": 0.0, "comm_ns": 0.0,
+        "end_ns": whole["end_ns"], "work_ns": length, "own_ns": length, "compute_ns": 0.0, "input_ns": 0.0,
+        "gc_ns": 0.0, "checkpoint_ns": 0.0, "transfer_ns": 0.0, "wait_ns": 0.0, "idle_ns": 0.0, "comm_ns": 0.0,
         "work_tokens": whole["work_tokens"], "source": whole["source"],
     })  # fmt: skip
     numbers, place = np.unique(whole["step"].to_numpy(), return_inverse=True)

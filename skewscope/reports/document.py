@@ -154,7 +154,8 @@ def _job(job: Mapping[str, Any]) -> Document:
 
 def _summary(summary: Mapping[str, Any]) -> Document:
     times = summary.get("step_time_s") or {}
-    keys = ("ideal_step_time_s", "slowdown", "wasted_share", "wasted_gpu_hours")
+    keys = ("ideal_step_time_s", "slowdown", "wasted_share", "wasted_gpu_hours", "communication_share",
+            "communication_hidden_share")  # fmt: skip
     return {
         "step_time_s": {key: times.get(key) for key in ("mean", "p50", "p99")},
         **{key: summary.get(key) for key in keys},

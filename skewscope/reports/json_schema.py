@@ -151,6 +151,8 @@ def _summary() -> Schema:
             "ideal_step_time_s": MAYBE_NUMBER,
             "slowdown": {"type": ["number", "null"], "description": "measured over ideal, >= 1"},
             "wasted_share": MAYBE_SHARE,
+            "communication_share": MAYBE_SHARE,
+            "communication_hidden_share": MAYBE_SHARE,
             "wasted_gpu_hours": MAYBE_NUMBER,
             "verdict": TEXT,
         }

@@ -63,6 +63,12 @@ def _job(document: Mapping[str, Any]) -> RenderableType:
     if summary["wasted_share"] is not None:
         gpu_hours = wording.hours(summary["wasted_gpu_hours"])
         cells.append(("Wasted", f"{wording.share(summary['wasted_share'])} of the time, {gpu_hours} GPU-hours"))
+    if summary.get("communication_share") is not None:
+        hidden = summary.get("communication_hidden_share")
+        behind = "" if hidden is None else f", {wording.share(hidden)} of it behind computation"
+        cells.append(
+            ("Communication", f"in flight {wording.share(summary['communication_share'])} of the step{behind}")
+        )
     grid = Table.grid(padding=(0, 2))
     for name, said in cells:
         grid.add_row(Text(name, style="bold"), Text(said))

@@ -9,15 +9,17 @@ import msgspec
 
 from ..errors import Unreadable
 from ._bytes import COPY_AGAIN, Stream
-from ._kineto_mend import mend
+from ._kineto_mend import BROKEN, mend
 
 EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 BORDER = re.compile(rb'\}\s*,\s*(\{\s*")')
 END = re.compile(rb"\}\s*\]")
 NEXT_KEY = re.compile(rb'\s*(?:,\s*"|\}|$)')
+NOT_A_TRACE = "give the JSON that the profiler exported"
 SPACE = b" \t\r\n"
 PROBE_BYTES = 1 << 13
 HEAD_LIMIT_BYTES = 1 << 28
+SPANNED = 8  # objects in lists inside one event that look like borders
 GROWN = 8  # blocks without a sure border before an unsure one is taken
 
 
@@ -76,7 +78,10 @@ class Blocks:
             raise Unreadable(reason, "write or copy the trace again")
         if text.lstrip(SPACE).startswith(b"["):
             self.bare = True
-            return text.lstrip(SPACE)[1:]
+            text = text.lstrip(SPACE)[1:].lstrip(SPACE)
+            if not text.startswith((b"{", b"]")):
+                raise Unreadable("not a trace: a list of something else than events", NOT_A_TRACE)
+            return text
         found = EVENTS.search(text)
         while found is None and len(text) < HEAD_LIMIT_BYTES:
             more = self._stream.read(self._size)
@@ -93,10 +98,10 @@ class Blocks:
     def _no_events(self, text: bytes) -> Unreadable:
         if b'"schemaVersion"' in text[:4096] or b'"deviceProperties"' in text[:4096]:
             return Unreadable(f"the file ends before the first event: {self._stream.damage or 'it is cut'}", COPY_AGAIN)
-        return Unreadable("not a trace: it has no traceEvents", "give the JSON that the profiler exported")
+        return Unreadable("not a trace: it has no traceEvents", NOT_A_TRACE)
 
     def _finish(self, text: bytes) -> Iterator[tuple[bytes, int]]:
-        place = last_border(text, sure=False)
+        place = last_border(text, sure=True)
         if place is not None:
             yield text, place[0]
             text = text[place[1] :]
@@ -111,8 +116,9 @@ class Blocks:
         text = text.rstrip(SPACE).rstrip(b",")
         complete = _is_event(text) or _is_event(mend(text))
         self.cut = not (self.bare and complete)  # an array without its closing bracket is allowed
-        if complete:
-            yield text, len(text)
+        place = (len(text), 0) if complete else last_border(text, sure=False)
+        if place is not None:
+            yield text, place[0]
 
 
 def last_border(text: bytes, *, sure: bool) -> tuple[int, int] | None:
@@ -130,9 +136,10 @@ def last_border(text: bytes, *, sure: bool) -> tuple[int, int] | None:
         found = list(BORDER.finditer(text, offset))
         starts = [0] * (offset == 0) + [match.start(1) for match in found]
         ends = [match.start() + 1 for match in found][1 - (offset == 0) :]
-        for start, end, behind in zip(reversed(starts[:-1]), reversed(ends), reversed(starts[1:]), strict=True):
-            if _is_event(text[start:end]):
-                return end, behind
+        for place in range(len(ends) - 1, -1, -1):
+            before = starts[max(0, place - SPANNED) : place + 1]
+            if any(_is_event(text[start : ends[place]]) for start in reversed(before)):
+                return ends[place], starts[place + 1]
         if offset == 0:
             break
         width *= 16
@@ -142,7 +149,7 @@ def last_border(text: bytes, *, sure: bool) -> tuple[int, int] | None:
 def _is_event(piece: bytes) -> bool:
     try:
         _PROBE.decode(piece)
-    except msgspec.MsgspecError:
+    except BROKEN:
         return False
     return True
 

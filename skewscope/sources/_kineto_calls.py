@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import Coded
-from ._kineto_columns import Array, Columns, Names, ordinal
+from ._kineto_columns import Array, Columns, Names, compact, ordinal
 from ._kineto_names import algorithm, element, operation
 from ._kineto_ops import device_steps, launch_times, streams
 from ._kineto_rows import CALL_INTS, CALL_NAMES, Rows
@@ -46,7 +45,7 @@ class CallTable:
         order = np.lexsort((known["stream"], known["end"], known["ready"]))
         found = {name: column[order] for name, column in known.items()}
         values = self.names.values
-        return {name: Coded(column, values) if name in TEXTS else column for name, column in found.items()}
+        return {name: compact(column, values) if name in TEXTS else column for name, column in found.items()}
 
 
 def add_kernels(table: CallTable, rows: Rows, mark: Marks, rank: int) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts import Coded
+
 Array = np.ndarray[Any, Any]
 CHUNK = 1 << 16  # rows worked on at a time
 ROOM = 1 << 18  # rows per array: 2 MB, which the C library gives back to the system when it is freed
@@ -164,6 +166,19 @@ def number(value: object) -> int:
     except (TypeError, ValueError, OverflowError):
         return -1
     return whole if -(2**63) <= whole < 2**63 else -1
+
+
+def compact(codes: Array, values: Sequence[str]) -> Coded:
+    """Return coded text of which every value occurs; codes below 0 stay.
+
+    >>> compact(np.array([2, 0, 2]), ["a", "b", "c"]).values
+    ['a', 'c']
+    """
+    used = np.unique(codes)
+    used = used[used >= 0]
+    place = np.full(len(values) + 1, -1, dtype=np.int32)
+    place[used] = np.arange(len(used))
+    return Coded(place[codes], [values[code] for code in used])
 
 
 def ordinal(keys: Sequence[Array], order_by: Array) -> Array:

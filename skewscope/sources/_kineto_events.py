@@ -14,12 +14,12 @@ from msgspec import Raw
 
 from ._kineto_blocks import BORDER
 from ._kineto_layout import Layout, Scan, layout
-from ._kineto_mend import mend, mend_name
+from ._kineto_mend import BROKEN, mend, mend_name
 
 EXACT_BELOW_US = float(2**43)  # a double keeps one nanosecond below
 TRIED = 8  # blocks that are searched for the layout of events
 CHECKED = 500  # events looked at per block to see whether their times need decimals
-MERGED = 4  # neighbouring pieces tried together, for a border inside an event
+MERGED = 8  # neighbouring pieces tried together, for a border inside an event
 
 
 class Args(msgspec.Struct, gc=False, frozen=True):
@@ -99,7 +99,7 @@ class Decoder:
     def _read(self, text: bytes, end: int, pieces: list[bytes] | None) -> list[Event]:
         try:
             return self._parse(b"[%b]" % (text[:end] if pieces is None else b",".join(pieces)))
-        except msgspec.MsgspecError:
+        except BROKEN:
             return self._salvage(split(text[:end] if pieces is None else b",".join(pieces)))
 
     def _parse(self, text: bytes) -> list[Event]:
@@ -112,7 +112,7 @@ class Decoder:
         mended = [mend(piece) for piece in pieces]
         try:
             found = self._parse(b"[" + b",".join(mended) + b"]")
-        except msgspec.MsgspecError:
+        except BROKEN:
             return self._one_by_one(mended)
         self.mended += sum(old != new for old, new in zip(pieces, mended, strict=True))
         return found
@@ -133,7 +133,7 @@ class Decoder:
             for text in (joined, mend_name(joined)) if used == 1 else (joined,):
                 try:
                     events = self._lenient(text)
-                except msgspec.MsgspecError:
+                except BROKEN:
                     continue
                 self.mended += text is not joined
                 return used, events

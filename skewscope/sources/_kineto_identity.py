@@ -11,7 +11,7 @@ import msgspec
 
 from ._kineto_columns import number
 from ._kineto_events import Args
-from ._kineto_mend import mend
+from ._kineto_mend import BROKEN, mend
 
 RANK_IN_NAME = re.compile(r"(?:rank|worker)[-_ ]?(\d+)", re.IGNORECASE)
 WORKER_IN_NAME = re.compile(r"(.+)_\d+\.\d+\.pt\.trace\.json(?:\.gz)?")
@@ -67,7 +67,7 @@ def read_header(header: bytes) -> dict[str, Any]:
     for text in (header, mend(header)):
         try:
             found = msgspec.json.decode(text)
-        except msgspec.MsgspecError:
+        except BROKEN:
             continue
         return found if isinstance(found, dict) else {}
     return {}

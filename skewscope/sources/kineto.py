@@ -16,7 +16,7 @@ from ..errors import Unreadable
 from ._bytes import COPY_AGAIN, Stream
 from ._kineto_blocks import Blocks
 from ._kineto_calls import CallTable, add_kernels
-from ._kineto_columns import Array
+from ._kineto_columns import Array, compact
 from ._kineto_events import Decoder
 from ._kineto_gloo import add_host_calls
 from ._kineto_identity import Group, Identity, fingerprint, identity, known_groups
@@ -175,7 +175,7 @@ def _ops(rows: Rows, mark: Marks, who: Identity) -> dict[str, Any]:
         return {}
     keep = (found["op"] == CPU) & (length > LONG_NS)
     return {
-        "rank": who.rank, "step": found["step"], "op": Coded(found["op"], OPS), "stream": found["stream"],
+        "rank": who.rank, "step": found["step"], "op": compact(found["op"], OPS), "stream": found["stream"],
         "name": coded(found["names"], found["name"], length, keep), "message_bytes": found["bytes"],
         "start_ns": _absolute(found["start"], who.base_ns), "end_ns": _absolute(found["end"], who.base_ns),
         "launch_ns": _absolute(found["launch"], who.base_ns, known=found["launch"] >= 0),
@@ -187,10 +187,14 @@ def _calls(table: CallTable, who: Identity) -> dict[str, Any]:
     if not len(found["start"]):
         return {}
     base = who.base_ns
-    times = {f"{name}_ns": _absolute(found.pop(name), base, known=found["state"].codes == table.code("completed"))
+    times = {f"{name}_ns": _absolute(found.pop(name), base, known=_completed(found["state"]))
              for name in ("start", "end")}  # fmt: skip
     return {"rank": who.rank, "ready_ns": _absolute(found.pop("ready"), base), **times,
             "message_bytes": found.pop("bytes"), **found}  # fmt: skip
+
+
+def _completed(state: Coded) -> Array:
+    return np.isin(state.codes, [code for code, word in enumerate(state.values) if word == "completed"])
 
 
 def _groups(groups: dict[str, Group], who: Identity) -> dict[str, Any]:

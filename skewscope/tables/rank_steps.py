@@ -24,6 +24,7 @@ TABLE = Table(
         Column("wait_ns", "f64", "waiting for others to arrive"),
         Column("idle_ns", "f64", "none of these"),
         Column("comm_ns", "f64", "all communication time, hidden or not"),
+        Column("hidden_ns", "f64", "of comm_ns, while the rank computed", optional=True),
         Column("wait_for_rank", "i32", "the rank this one waited for longest", optional=True, ordinal=True),
         Column("forward_ns", "f64", "forward work", optional=True),
         Column("backward_ns", "f64", "backward work", optional=True),
