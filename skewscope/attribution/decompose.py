@@ -44,8 +44,8 @@ def rank_steps(
         "job": "job", "step": step, "rank": rank, "node": [node_of.get(int(one), "") for one in rank],
         "stage": [stage_of.get(int(one), -1) for one in rank], "start_ns": start, "end_ns": end,
         "work_ns": sums["own"], "own_ns": busy, "compute_ns": np.minimum(sums["compute"], busy),
-        "input_ns": sums["data"], "gc_ns": sums["gc"], "checkpoint_ns": sums["checkpoint"], "transfer_ns": moved, "wait_ns": waited,
-        "idle_ns": sums["own"] - busy, "comm_ns": comm, "hidden_ns": hidden,
+        "input_ns": sums["data"], "gc_ns": sums["gc"], "checkpoint_ns": sums["checkpoint"], "transfer_ns": moved,
+        "wait_ns": waited, "idle_ns": sums["own"] - busy, "comm_ns": comm, "hidden_ns": hidden,
         "wait_for_rank": _waited_for(calls, line, wait, of_event, rows), "forward_ns": phase["forward"],
         "backward_ns": phase["backward"], "work_tokens": tokens, "source": source,
     })  # fmt: skip
