@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _column(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: 
 
 def _coded(value: Any, rows: int) -> pd.Categorical[Any]:  # noqa: ANN401 - arrays of any type
     if isinstance(value, str):
-        return pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), categories=pd.Index([value], dtype=object))
+        return pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), dtype=_one_name(value), validate=False)
     if isinstance(value, Coded):
         return _without_gaps(np.asarray(value.codes), list(value.values))
     if isinstance(value, pd.Series):
@@ -125,6 +126,11 @@ def _coded(value: Any, rows: int) -> pd.Categorical[Any]:  # noqa: ANN401 - arra
     place: dict[str, int] = {}
     codes = np.fromiter((place.setdefault(name, len(place)) for name in names), dtype=np.int64, count=len(names))
     return pd.Categorical.from_codes(codes, categories=pd.Index(list(place), dtype=object))
+
+
+@lru_cache(maxsize=256)
+def _one_name(value: str) -> pd.CategoricalDtype:
+    return pd.CategoricalDtype(pd.Index([value], dtype=object))
 
 
 def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> pd.Categorical[Any]:

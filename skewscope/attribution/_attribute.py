@@ -163,9 +163,7 @@ def _mismatched(collectives: pd.DataFrame, matched: calls.Calls, warnings: list[
         return wrong
     synchronising = np.asarray(collectives["op"].isin(calls.SYNCHRONISING))[matched.row][matched.runs.first]
     bad = calls.violations(matched, TOLERANCE_NS) & synchronising & (matched.runs.size > 1)
-    kind = pd.factorize(
-        pd.MultiIndex.from_arrays([collectives[name].cat.codes for name in ("source", "group", "op_class")])
-    )[0]
+    kind = segments.numbered(*(collectives[name].cat.codes.to_numpy() for name in ("source", "group", "op_class")))
     of_call = kind[matched.row][matched.runs.first]
     share = np.bincount(of_call, bad) / np.maximum(np.bincount(of_call, synchronising), 1)
     suspect = np.flatnonzero(share > VIOLATING_SHARE)

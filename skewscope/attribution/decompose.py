@@ -23,10 +23,11 @@ def rank_steps(
 ) -> pd.DataFrame:  # fmt: skip
     """Return the `rank_steps` table: one row per step and rank that has events or a recorded step."""
     marks = _marks(steps, alignment)
-    lanes = np.unique(np.stack([work.step, work.rank]), axis=1) if len(work.rank) else np.zeros((2, 0), dtype=np.int64)
-    step, rank = lanes
-    if not len(step):
+    if not len(work.rank):
         return empty("rank_steps")
+    order = np.lexsort((work.rank, work.step))
+    first = order[segments.runs(work.step[order], work.rank[order]).first]
+    step, rank = work.step[first], work.rank[first]
     place = _finder(step, rank)
     of_segment = place(work.step, work.rank)
     rows = len(step)

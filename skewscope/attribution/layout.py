@@ -117,9 +117,8 @@ def number_rounds(collectives: pd.DataFrame) -> pd.DataFrame:
     if not len(usable):
         return collectives
     table = collectives.iloc[usable]
-    symbol = pd.factorize(
-        pd.MultiIndex.from_arrays([table["group"].cat.codes, table["op"].cat.codes, table["message_bytes"]])
-    )[0]
+    codes = (table[name].cat.codes.to_numpy() for name in ("group", "op"))
+    symbol = segments.numbered(*codes, table["message_bytes"].to_numpy())
     rank, ready = table["rank"].to_numpy(), table["ready_ns"].to_numpy()
     order = np.lexsort((ready, rank))
     lanes = segments.runs(rank[order])

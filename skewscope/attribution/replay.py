@@ -74,7 +74,9 @@ def plan(graph: Graph, shared: Array | None = None, names: Sequence[str] | None 
     for at in range(1, count):
         if edges[at + 1] - edges[at] > bounds[at + 1] - bounds[at]:
             first[at] = starts[first_of[at] : first_of[at + 1]] - edges[at]
-    sinks = np.setdiff1d(np.arange(graph.nodes), place[src])
+    ends = np.ones(graph.nodes, dtype=bool)
+    ends[place[src]] = False
+    sinks = np.flatnonzero(ends)
     return Plan(order, bounds, edges, place[src][by_target], first, _meeting(shared, order, bounds), sinks)
 
 

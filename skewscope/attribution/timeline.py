@@ -162,6 +162,8 @@ def _holds(hole: intervals.Spans, rank: Array, ready: Array, end: Array, row: Ar
     order = np.lexsort((end, rank))
     lanes, ends = rank[order], end[order]
     early = np.clip(((hole.end - hole.start) * WAKE_SHARE).astype(np.int64), WAKE_NS, WAKE_MOST_NS)
+    if not len(lanes):
+        return hole.lane[:0], hole.start[:0], row[:0], end[:0]
     pick, valid = np.zeros(len(hole.lane), dtype=np.int64), np.zeros(len(hole.lane), dtype=bool)
     for until in (hole.end + early, hole.end - 1):  # a call that begins after the hole may end within the tolerance
         place = intervals.position(lanes, ends, hole.lane, until, side="right") - 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-MOST_ROWS = 5000  # of each list; longer recordings keep the calls and steps with the largest spread
+MOST_ROWS = 1000  # of each list; longer recordings keep the calls and steps with the largest spread
 
 
 def slowest_per_step(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:

@@ -130,9 +130,8 @@ def coded(values: Sequence[str]) -> Coded:
     >>> coded(["a", "b", "a"]).codes.tolist()
     [0, 1, 0]
     """
-    place: dict[str, int] = {}
-    codes = [place.setdefault(value, len(place)) for value in values]
-    return Coded(np.array(codes, dtype=np.int64), list(place))
+    place = {value: code for code, value in enumerate(dict.fromkeys(values))}
+    return Coded(np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values)), list(place))
 
 
 @lru_cache(maxsize=4096)

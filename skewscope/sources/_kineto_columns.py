@@ -11,12 +11,13 @@ import numpy as np
 from ..contracts import Coded
 
 Array = np.ndarray[Any, Any]
+LARGEST_US = 2.0**62 / 1000
 CHUNK = 1 << 16  # rows worked on at a time
 ROOM = 1 << 18  # rows per array: 2 MB, which the C library gives back to the system when it is freed
 
 
 class Names:
-    """Strings met so far and their codes.
+    """Strings (or thread ids) met so far and their codes.
 
     >>> names = Names()
     >>> names.codes(["a", "b", "a"]).tolist(), names.values
@@ -24,7 +25,7 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._place: dict[str, int] = {}
+        self._place: dict[Any, int] = {}
 
     @property
     def values(self) -> list[str]:
@@ -34,7 +35,7 @@ class Names:
     def __len__(self) -> int:
         return len(self._place)
 
-    def codes(self, names: Iterable[str]) -> Array:
+    def codes(self, names: Iterable[Any]) -> Array:
         """Return the code of each name, new ones given the next number; shape [names], int32."""
         place = self._place
         return np.array([place.setdefault(name, len(place)) for name in names], dtype=np.int32)
@@ -130,15 +131,16 @@ def by_chunks(work: Callable[..., Array], kind: str, *columns: Array) -> Array:
 
 
 def times(values: Sequence[Any]) -> Array:
-    """Return microseconds as whole nanoseconds, exact to one; unknown (None) is 0. Shape [values], int64.
+    """Return microseconds as whole nanoseconds, exact to one; unknown or absurd is 0. Shape [values], int64.
 
     >>> times([4376153456525.056, 7.0]).tolist()
     [4376153456525056, 7000]
     """
     if any(isinstance(value, Decimal) for value in values[:1]):
-        return np.array([int((value or Decimal(0)).scaleb(3).to_integral_value()) for value in values], dtype=np.int64)
+        known = (value if value is not None and abs(value) < LARGEST_US else Decimal(0) for value in values)
+        return np.array([int(value.scaleb(3).to_integral_value()) for value in known], dtype=np.int64)
     given = np.array(values, dtype=np.float64)
-    given = np.where(np.isfinite(given), given, 0.0)
+    given = np.where(np.abs(given) < LARGEST_US, given, 0.0)
     whole = np.floor(given)
     return np.asarray(whole.astype(np.int64) * 1000 + np.rint((given - whole) * 1000).astype(np.int64))
 

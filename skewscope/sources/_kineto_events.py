@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -21,15 +21,13 @@ TRIED = 8  # blocks that are searched for the layout of events
 CHECKED = 500  # events looked at per block to see whether their times need decimals
 MERGED = 8  # neighbouring pieces tried together, for a border inside an event
 
+Kind = TypeVar("Kind", bound=msgspec.Struct)
+
 
 class Args(msgspec.Struct, gc=False, frozen=True):
     """The arguments that are read; what an exporter left out keeps its default."""
 
     external: Any = msgspec.field(name="External id", default=-1)
-    correlation: Any = -1
-    bytes: Any = -1
-    size: Any = -1
-    direction: Any = ""
     collective: Any = msgspec.field(name="Collective name", default="")
     count_in: Any = msgspec.field(name="In msg nelems", default=-1)
     count_out: Any = msgspec.field(name="Out msg nelems", default=-1)
@@ -48,7 +46,13 @@ class Args(msgspec.Struct, gc=False, frozen=True):
     inputs: Raw = msgspec.field(name="Concrete Inputs", default=Raw(b""))
 
 
-NO_ARGS = Args()
+class DeviceArgs(msgspec.Struct, gc=False, frozen=True):
+    """The arguments read of every device and launch event."""
+
+    correlation: Any = -1
+    bytes: Any = -1
+    size: Any = -1
+    direction: Any = ""
 
 
 class Event(msgspec.Struct, gc=False):
@@ -61,7 +65,7 @@ class Event(msgspec.Struct, gc=False):
     tid: int | float | str | None = 0
     ts: float = 0.0
     dur: float | None = 0.0
-    args: Args | None = NO_ARGS
+    args: Raw = Raw(b"null")
 
 
 class ExactEvent(Event, gc=False):
@@ -69,6 +73,32 @@ class ExactEvent(Event, gc=False):
 
     ts: Decimal = Decimal(0)  # type: ignore[assignment]
     dur: Decimal | None = Decimal(0)  # type: ignore[assignment]
+
+
+def arguments(events: Sequence[Event], kind: type[Kind]) -> list[Kind]:
+    """Return the arguments of events; defaults where there are none or they are broken.
+
+    >>> arguments([Event(args=Raw(b'{"correlation": 7}')), Event()], DeviceArgs)[0].correlation
+    7
+    """
+    if not events:
+        return []
+    text = b",".join([event.args for event in events])  # Raw is a buffer
+    none = kind()
+    try:
+        found: list[Kind | None] = msgspec.json.decode(b"[%b]" % text, type=list[kind | None])  # type: ignore[valid-type]
+    except BROKEN:
+        found = [_argument(bytes(event.args), kind) for event in events]
+    return [none if one is None else one for one in found]
+
+
+def _argument(text: bytes, kind: type[Kind]) -> Kind | None:
+    for tried in (text, mend(text)):
+        try:
+            return msgspec.json.decode(tried, type=kind)
+        except BROKEN:
+            continue
+    return None
 
 
 @dataclass

@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import Raw
 
 from ._kineto_columns import Array, Columns, Judged, Names, numbers, outermost, times
-from ._kineto_events import NO_ARGS, Args, Event
+from ._kineto_events import Args, DeviceArgs, Event, arguments
 from ._kineto_names import WAITING, is_communication, phase
 from ._kineto_shapes import call_shape, first_tokens
 
@@ -22,6 +24,7 @@ HOST = ("cpu_op", "Operator")
 LAUNCHES = ("cuda_runtime", "cuda_driver", "hip_runtime", "hip_driver", "Runtime")
 COPY = {"DEVICE_TO_HOST": "DtoH", "HOST_TO_DEVICE": "HtoD", "DEVICE_TO_DEVICE": "DtoD"}
 RECORD = "record_param_comms"
+WAITS, RECORDED, CALLED, EMBEDDING, MARK = 1, 2, 4, 8, 16  # roles of host operators
 CALL_INTS = ("external", "seq", "count_in", "count_out", "group_size", "src", "dst")
 CALL_NAMES = ("collective", "group", "dtype")
 SPAN = {"start": "i8", "end": "i8", "name": "i4"}
@@ -36,7 +39,7 @@ class Rows:
     def __init__(self, *, host: bool) -> None:
         self.host = host
         self.kernels = Judged(lambda name: int(is_communication(name)))
-        self.operators = Judged(lambda name: int(bool(WAITING.search(name))))
+        self.operators = Judged(_role)
         self.names, self.lanes = Names(), Names()
         device = {**SPAN, "kind": "i1", "stream": "i8", "device": "i2", "correlation": "i8", "bytes": "i8"}
         self.device, self.calls, self.recorded = Columns(device), Columns(CALL), Columns(CALL)
@@ -81,16 +84,14 @@ class Rows:
 
     def _add_device(self, events: list[Event], kind: int) -> None:
         start, end = self._spans(events)
-        stream = self._streams([event.tid for event in events])
         device = np.clip(numbers([event.pid for event in events]), -1, 2**15 - 1)
         self.devices.update(np.unique(device).tolist())
-        args = [event.args or NO_ARGS for event in events]
-        correlation = numbers([one.correlation for one in args])
+        args = arguments(events, DeviceArgs)
+        kinds, size = np.full(len(events), kind), np.full(len(events), -1)
         if kind == KERNEL:
-            codes, moves = self.kernels.codes(event.name for event in events)
+            codes, moves = self.kernels.codes([event.name for event in events])
         else:
             codes, moves = self.kernels.names.codes(_copy_name(event.name) for event in events), np.zeros(len(events))
-        kinds, size = np.full(len(events), kind), np.full(len(events), -1)
         if kind == MEMCPY:
             size = numbers([one.bytes for one in args])
         elif events[0].cat == "mtia_ccp_events":
@@ -98,28 +99,29 @@ class Rows:
             kinds, size = np.where(copies, MEMCPY, kinds), numbers([one.size for one in args])
             ways = self.kernels.names.codes(COPY.get(str(one.direction), "") for one in args)
             codes = np.where(copies, ways, codes)
+        known = {
+            "start": start, "end": end, "name": codes, "stream": self._streams([event.tid for event in events]),
+            "device": device, "correlation": numbers([one.correlation for one in args]),
+        }  # fmt: skip
         if moves.any():
-            for row in np.flatnonzero(moves):
-                self._meet_group(args[row])
-            self._add_calls(self.calls, args, np.flatnonzero(moves), start=start, end=end, name=codes, stream=stream,
-                            device=device, correlation=correlation)  # fmt: skip
-        rest = moves == 0
-        self.device.add(start=start[rest], end=end[rest], name=codes[rest], kind=kinds[rest], stream=stream[rest],
-                        device=device[rest], correlation=correlation[rest], bytes=size[rest])  # fmt: skip
+            rows = np.flatnonzero(moves)
+            self._add_calls(self.calls, arguments([events[row] for row in rows], Args), rows, **known)
+            rest = np.flatnonzero(moves == 0)
+            known = {name: column[rest] for name, column in known.items()}
+            kinds, size = kinds[rest], size[rest]
+        self.device.add(kind=kinds, bytes=size, **known)
 
     def _streams(self, values: list[Any]) -> Array:
         try:
             return np.array(values, dtype=np.int64)
         except (TypeError, ValueError, OverflowError):
-            return self.lanes.codes(str(value) for value in values).astype(np.int64)
+            return self.lanes.codes(values).astype(np.int64)
 
-    def _meet_group(self, args: Args) -> None:
-        name = str(args.group)
-        if name and name not in self.groups:
-            self.groups[name] = args
-
-    def _add_calls(self, table: Columns, args: list[Args], rows: Array, **known: Array) -> None:
-        chosen = [args[row] for row in rows]
+    def _add_calls(self, table: Columns, chosen: list[Args], rows: Array, **known: Array) -> None:
+        """Add calls: `chosen` [rows] arguments, `rows` the rows of the `known` columns."""
+        for one in chosen:
+            if one.group != "" and str(one.group) not in self.groups:
+                self.groups[str(one.group)] = msgspec.structs.replace(one, dims=Raw(), types=Raw(), inputs=Raw())
         columns = {name: column[rows] for name, column in known.items()}
         for name in CALL_INTS:
             columns[name] = numbers([getattr(one, name) for one in chosen])
@@ -136,25 +138,28 @@ class Rows:
         if not events:
             return
         start, end = self._spans(events)
-        lane = self.lanes.codes(str(event.tid) for event in events)
+        lane = self.lanes.codes([event.tid for event in events])
         name = self.names.codes(event.name for event in events)
         self.marks.add(start=start, end=end, name=name, lane=lane, on_device=np.full(len(events), on_device))
 
     def _add_launches(self, events: list[Event]) -> None:
-        correlation = numbers([(event.args or NO_ARGS).correlation for event in events])
+        correlation = numbers([one.correlation for one in arguments(events, DeviceArgs)])
         self.launches.add(correlation=correlation, start=times([event.ts for event in events]))
 
     def _add_operators(self, events: list[Event]) -> None:
-        self._add_recorded([event for event in events if event.name == RECORD])
-        self._add_gloo(self.gloo_calls, [event for event in events if event.name.startswith("c10d::")], flat=False)
-        self._add_tokens([event for event in events if event.name == "aten::embedding"])
-        self._add_marks([event for event in events if _special(event.name)], on_device=False)
+        name, role = self.operators.codes([event.name for event in events])
+        for bit, add in (
+            (RECORDED, self._add_recorded), (CALLED, self._add_called), (EMBEDDING, self._add_tokens),
+            (MARK, self._add_host_marks),
+        ):  # fmt: skip
+            rows = np.flatnonzero(role & bit)
+            if len(rows):
+                add([events[row] for row in rows])
         if not self.host:
             return
         start, end = self._spans(events)
-        name, skipped = self.operators.codes(event.name for event in events)
-        lane = self.lanes.codes(str(event.tid) for event in events)
-        own = np.flatnonzero(skipped == 0)
+        lane = self.lanes.codes([event.tid for event in events])
+        own = np.flatnonzero(role & WAITS == 0)
         rows = own[outermost(lane[own], start[own], end[own])]
         self.operator_rows.add(start=start[rows], end=end[rows], name=name[rows], lane=lane[rows])
         self._unmerged += 1
@@ -162,21 +167,25 @@ class Rows:
             known = self.operator_rows.done()
             self.operator_rows.keep(outermost(known["lane"], known["start"], known["end"]))
 
+    def _add_called(self, events: list[Event]) -> None:
+        self._add_gloo(self.gloo_calls, events, flat=False)
+
+    def _add_host_marks(self, events: list[Event]) -> None:
+        self._add_marks(events, on_device=False)
+
     def _add_recorded(self, events: list[Event]) -> None:
-        args = [event.args or NO_ARGS for event in events]
+        args = arguments(events, Args)
         rows = np.array([row for row, one in enumerate(args) if one.collective not in ("", "wait")], dtype=np.int64)
         if not len(rows):
             return
-        for row in rows:
-            self._meet_group(args[row])
         start, end = self._spans(events)
         unknown = np.full(len(events), -1)
         name = self.kernels.names.codes(event.name for event in events)
-        self._add_calls(self.recorded, args, rows, start=start, end=end, name=name, stream=unknown, device=unknown,
-                        correlation=unknown)  # fmt: skip
+        self._add_calls(self.recorded, [args[row] for row in rows], rows, start=start, end=end, name=name,
+                        stream=unknown, device=unknown, correlation=unknown)  # fmt: skip
 
     def _add_tokens(self, events: list[Event]) -> None:
-        found = [(event, first_tokens(event.args or NO_ARGS)) for event in events]
+        found = zip(events, map(first_tokens, arguments(events, Args)), strict=True)
         seen = [(event, *shape) for event, shape in found if shape is not None]
         if seen:
             self.tokens.add(start=times([event.ts for event, _, _ in seen]), tokens=[count for _, count, _ in seen],
@@ -186,10 +195,11 @@ class Rows:
         if not events:
             return
         start, end = self._spans(events)
-        shapes = [call_shape(event.name, event.args or NO_ARGS, flat=flat) for event in events]
+        args = arguments(events, Args)
+        shapes = [call_shape(event.name, one, flat=flat) for event, one in zip(events, args, strict=True)]
         table.add(
             start=start, end=end, name=self.names.codes(event.name for event in events),
-            lane=self.lanes.codes(str(event.tid) for event in events),
+            lane=self.lanes.codes([event.tid for event in events]),
             shape=self.names.codes(shape.dims for shape in shapes), elements=[shape.elements for shape in shapes],
             dtype=self.names.codes(shape.dtype for shape in shapes), peer=[shape.peer for shape in shapes],
             tag=[shape.tag for shape in shapes], waits=[shape.waits for shape in shapes],
@@ -200,8 +210,14 @@ def _marks(name: str) -> bool:
     return name.startswith("ProfilerStep#") or phase(name) != ""
 
 
-def _special(name: str) -> bool:
-    return name.startswith(("ProfilerStep#", "enumerate(", "Python GC")) or name == "gc"
+def _role(name: str) -> int:
+    """Return what a host operator of this name is good for, as bits."""
+    role = WAITS if WAITING.search(name) else 0
+    if name.startswith("c10d::"):
+        role |= CALLED
+    if name.startswith(("ProfilerStep#", "enumerate(", "Python GC")) or name == "gc":
+        role |= MARK
+    return role | {RECORD: RECORDED, "aten::embedding": EMBEDDING}.get(name, 0)
 
 
 def _copy_name(name: str) -> str:

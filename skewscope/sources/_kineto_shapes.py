@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from ._kineto_columns import number
 from ._kineto_events import Args
+from ._kineto_mend import BROKEN
 
 INPUT_AT = {  # which argument of the operator holds this rank's own input; 0 where not listed
     "allgather_": 1, "_allgather_base_": 1, "reduce_scatter_": 1, "_reduce_scatter_base_": 1, "alltoall_": 1,
@@ -57,7 +58,10 @@ def first_tokens(args: Args) -> tuple[int, str] | None:
 def _words(raw: Raw) -> list[Any]:
     if not bytes(raw):
         return NO_WORDS
-    found = msgspec.json.decode(raw)
+    try:
+        found = msgspec.json.decode(raw)
+    except BROKEN:
+        return NO_WORDS
     return found if isinstance(found, list) else NO_WORDS
 
 

@@ -44,10 +44,10 @@ def _running_max(lane: Array, end: Array) -> Array:
         return end
     low = int(end.min())
     width = int(end.max()) - low + 1
-    _, dense = np.unique(lane, return_inverse=True)
+    dense = np.cumsum(np.append(False, lane[1:] != lane[:-1]))
     if width * (int(dense[-1]) + 1) < 2**62:
         lifted = (end - low) + dense.astype(np.int64) * width
-        return np.maximum.accumulate(lifted) - dense * width + low
+        return np.asarray(np.maximum.accumulate(lifted) - dense * width + low)
     pieces = np.split(end, np.flatnonzero(np.diff(lane)) + 1)
     return np.concatenate([np.maximum.accumulate(piece) for piece in pieces])
 
@@ -91,15 +91,19 @@ def position(lanes: Array, times: Array, lane: Array, time: Array, side: Literal
     >>> position(np.array([0, 0, 1]), np.array([1, 5, 2]), np.array([0, 1]), np.array([3, 3])).tolist()
     [1, 3]
     """
-    if not len(lanes):
+    if not len(lanes) or not len(time):
         return np.zeros(len(time), dtype=np.int64)
-    low = min(int(times.min()), int(time.min()) if len(time) else 0)
-    width = max(int(times.max()), int(time.max()) if len(time) else 0) - low + 2
-    names = np.unique(np.concatenate([lanes, lane]))
-    if width * len(names) < 2**62:
-        keys = np.searchsorted(names, lanes).astype(np.int64) * width + (times - low)
-        asked = np.searchsorted(names, lane).astype(np.int64) * width + (time - low)
-        return np.asarray(np.searchsorted(keys, asked, side=side))
+    low = min(int(times.min()), int(time.min()))
+    width = max(int(times.max()), int(time.max())) - low + 2
+    changes = np.append(True, lanes[1:] != lanes[:-1])
+    names = lanes[changes]
+    if width * (len(names) + 1) < 2**62:
+        keys = (np.cumsum(changes) - 1) * width + (times - low)
+        at = np.searchsorted(names, lane)
+        there = names[np.minimum(at, len(names) - 1)] == lane
+        asked = at.astype(np.int64) * width + np.where(there, time - low, 0)
+        sides = np.searchsorted(keys, asked, side=side)
+        return np.asarray(np.where(there, sides, np.searchsorted(keys, asked, side="left")))
     found = np.zeros(len(time), dtype=np.int64)
     for name in np.unique(lane):
         begin, stop = np.searchsorted(lanes, [name, name + 1])

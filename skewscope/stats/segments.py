@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from .robust import leave_one_out_median
 
@@ -33,6 +34,19 @@ def runs(*keys: Array) -> Runs:
     begins[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     first = np.flatnonzero(begins)
     return Runs(first, np.diff(np.append(first, rows)), np.cumsum(begins) - 1)
+
+
+def numbered(*keys: Array) -> Array:
+    """Return one number per row, equal where all keys (integers) are equal, 0 for the first combination met.
+
+    >>> numbered(np.array([7, 7, 9]), np.array([1, 2, 1])).tolist()
+    [0, 1, 2]
+    """
+    made = np.zeros(len(keys[0]), dtype=np.int64)
+    for key in keys:
+        part = pd.factorize(key)[0]
+        made = pd.factorize(made * (int(part.max(initial=0)) + 1) + part)[0]
+    return made
 
 
 def maximum(values: Array, over: Runs) -> Array:
