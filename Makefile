@@ -1,0 +1,63 @@
+# make demo   try it on the shipped recordings            make lint    style, types, layering
+# make test   all checks, as CI runs them                 make bench   speed beside HolisticTraceAnalysis
+# make derived  rewrite the files that are derived        make clean   remove everything that was made here
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$python >/dev/null 2>&1 || continue; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$python; break; }; done)
+AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT = $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get
+BROWSER = $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+PIP_FLAGS ?= --disable-pip-version-check --quiet
+TEST = .venv-test/bin
+export PIP_NO_INPUT = 1
+
+.PHONY: demo test lint bench derived clean check-python browser
+.DEFAULT_GOAL := demo
+
+demo: .venv/.installed
+	.venv/bin/skewscope demo $(DEMO_FLAGS)
+
+test: browser lint
+	$(TEST)/python -m pytest --cov --cov-report=term:skip-covered --durations=12 $(PYTEST_FLAGS)
+
+lint: .venv-test/.installed
+	$(TEST)/ruff check .
+	$(TEST)/ruff format --check .
+	$(TEST)/mypy
+	$(TEST)/lint-imports
+
+bench: .venv-bench/.installed
+	.venv-bench/bin/python -m pytest -m benchmark tests/benchmarks -s $(PYTEST_FLAGS)
+
+derived: .venv-test/.installed
+	$(TEST)/skewscope conditions --readme > detectors/README.md
+
+clean:
+	rm -rf .venv-test .venv-bench .venv/.installed build dist *.egg-info skewscope-report .coverage .coverage.* htmlcov
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .bench
+
+# One stamp per environment; it is old when pyproject.toml is newer.
+.venv/.installed: EXTRA = all
+.venv-test/.installed: EXTRA = test
+.venv-bench/.installed: EXTRA = bench
+.venv/.installed .venv-test/.installed .venv-bench/.installed: pyproject.toml | check-python
+	@echo "Installing into $(@D) (a few minutes the first time) ..."
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install $(PIP_FLAGS) -e '.[$(EXTRA)]'
+	@touch $@
+
+check-python:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "python3-venv is missing; installing it with apt-get ..." >&2; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends python3-venv \
+		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
+	} || { echo "could not install it: run 'apt-get install python3-venv' as root, then make again" >&2; exit 2; }
+
+# The page tests look at the report in a real browser.
+browser:
+	@[ -n "$(BROWSER)" ] || { \
+		echo "chromium is missing; installing it with apt-get ..." >&2; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends chromium; \
+	} || echo "no browser could be installed: the page tests that need one are skipped" >&2

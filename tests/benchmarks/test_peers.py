@@ -1,0 +1,76 @@
+"""The whole analysis beside HolisticTraceAnalysis on the same files, one after the other in the same run.
+
+Sizes come from SKEWSCOPE_BENCH_RANKS ("4" unless told; "4,16,64" takes about ten minutes). HTA does what it offers for
+the same question: load, temporal breakdown, idle time of all ranks, overlap, kernel breakdown, stragglers, launches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # also when a fresh process loads this file alone
+
+from _measure import Cost, measure  # noqa: E402
+from _sets import REAL, negq  # noqa: E402
+
+BENCH = HERE.parents[1] / ".bench"
+RANKS = [int(size) for size in os.environ.get("SKEWSCOPE_BENCH_RANKS", "4").split(",")]
+LEAST_CPU_GAIN = 3.0
+LEAST_MEMORY_GAIN = 1.0
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.skipif(not REAL.exists(), reason="no shared data")]
+
+
+def peer(folder: str, ranks: int, answer: str) -> None:
+    """Run HTA's analyses of all ranks and write down whom it suspects."""
+    from hta.trace_analysis import TraceAnalysis
+
+    whole = TraceAnalysis(trace_dir=folder)
+    everyone = list(range(ranks))
+    whole.get_temporal_breakdown(visualize=False)
+    whole.get_idle_time_breakdown(ranks=everyone, visualize=False)
+    whole.get_comm_comp_overlap(visualize=False)
+    whole.get_gpu_kernel_breakdown(visualize=False)
+    whole.get_cuda_kernel_launch_stats(ranks=everyone, visualize=False)
+    Path(answer).write_text(json.dumps([int(rank) for rank in whole.get_potential_stragglers()]))
+
+
+def row(name: str, cost: Cost, named: object) -> str:
+    """Return one line of the table."""
+    return f"{name:24} {cost.cpu_s:8.1f} {cost.wall_s:8.1f} {cost.peak_bytes / 2**20:10.0f}   {named}"
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_whole_analysis_beside_hta(ranks, tmp_path, capsys):
+    pytest.importorskip("hta")
+    folder = BENCH / f"negq-{ranks}"
+    paths = negq(folder, ranks)
+    suspects, report = tmp_path / "suspects.json", tmp_path / "report.json"
+    ours = measure(
+        [str(Path(sys.executable).with_name("skewscope")), "analyze", str(folder), "--json", str(report), "-q"]
+    )
+    theirs = measure(peer, str(folder), ranks, str(suspects))
+    again = measure(
+        [str(Path(sys.executable).with_name("skewscope")), "analyze", str(folder), "--json", str(report), "-q"]
+    )
+    findings = json.loads(report.read_text())["findings"]
+    named = [one["subject"]["rank"] for one in findings if one["role"] == "culprit"]
+    best = min(ours, again, key=lambda cost: cost.cpu_s)
+    with capsys.disabled():
+        print(f"\n{ranks} ranks, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB compressed, "
+              f"late rank {ranks // 2}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+        print(f"{'':24} {'CPU s':>8} {'wall s':>8} {'peak MiB':>10}   named")
+        print(row("HTA", theirs, json.loads(suspects.read_text())))
+        print(row("skewscope, first", ours, named))
+        print(row("skewscope, again", again, named))
+        print(f"{'HTA over skewscope':24} {theirs.cpu_s / best.cpu_s:8.1f} {theirs.wall_s / best.wall_s:8.1f} "
+              f"{theirs.peak_bytes / best.peak_bytes:10.1f}")  # fmt: skip
+    assert named == [ranks // 2]
+    assert theirs.cpu_s >= LEAST_CPU_GAIN * best.cpu_s
+    assert theirs.peak_bytes >= LEAST_MEMORY_GAIN * best.peak_bytes

@@ -1,0 +1,163 @@
+"""The laws of the house that a machine can check: what ships, who names whom, what is documented."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skewscope import catalogue, commands, tables
+
+ROOT = Path(__file__).parents[1]
+CODE = ("skewscope", "agents", "detectors", "dashboards")
+WINGS = ("agents", "detectors", "dashboards")
+SECTIONS = ("Why it hurts", "How it is seen", "What to do")
+SAMPLES_BYTES = 8_000_000
+SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+
+def python_files(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_every_package_is_shipped():
+    found = {path.parent.relative_to(ROOT) for path in python_files(*CODE, "sample_data") if path.name == "__init__.py"}
+    named = {Path(SETUP["package-dir"].get(name, name.replace(".", "/"))) for name in SETUP["packages"]}
+    assert found == named
+
+
+def named_modules(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", list(python_files(*CODE)), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nobody_names_a_wing(path: Path):
+    wings = (*WINGS, *(f"skewscope.{wing}" for wing in WINGS))
+    named = set(named_modules(ast.parse(path.read_text("utf-8"))))
+    assert not [name for name in named if any(name == wing or name.startswith(f"{wing}.") for wing in wings)]
+
+
+@pytest.mark.parametrize("path", list(python_files(*CODE, "tests")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_short(path: Path):
+    text = path.read_text("utf-8")
+    reason = "long" in (ast.get_docstring(ast.parse(text)) or "").lower()
+    assert len(text.splitlines()) <= 400 or reason, "over 400 lines: split it, or say in its docstring why it is long"
+
+
+@pytest.mark.parametrize("room", catalogue.rooms("commands"), ids=lambda room: room.id)
+def test_every_command_shows_an_example(room: catalogue.Room):
+    page = room.page()
+    assert page.splitlines()[0].endswith(".")
+    assert "Example" in page and f"skewscope {room.id}" in page
+
+
+def test_every_command_answers_help(capsys: pytest.CaptureFixture[str]):
+    for room in catalogue.rooms("commands"):
+        assert commands.main([room.id, "--help"]) == 0
+        assert "Example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room", catalogue.rooms("detectors"), ids=lambda room: room.id)
+def test_every_condition_has_its_page(room: catalogue.Room):
+    page = room.page()
+    places = [page.find(f"\n{section}\n") for section in SECTIONS]
+    assert -1 not in places and places == sorted(places), f"the page wants, in this order: {', '.join(SECTIONS)}"
+    others = set(re.findall(r"`([a-z]+(?:-[a-z0-9]+)+)`", page)) - {room.id}
+    assert others or re.search(r"confused\s+with|look-?alike", page, re.IGNORECASE), "the page names no look-alike"
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_every_column_is_described(name: str):
+    table = tables.table(name)
+    assert table.name == name and table.doc
+    assert all(column.doc for column in table.columns)
+
+
+def test_the_list_of_conditions_is_fresh(capsys: pytest.CaptureFixture[str]):
+    assert commands.main(["conditions", "--readme"]) == 0
+    written = ROOT / "detectors/README.md"
+    assert written.read_text() == capsys.readouterr().out, "stale: run `make derived`"
+
+
+def text_files() -> Iterator[Path]:
+    yield from (path for path in ROOT.iterdir() if path.suffix in (".md", ".toml") or path.name == "Makefile")
+    for folder in (*CODE, "tests", "sample_data", ".ci"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".md", ".json", ".jsonl", ".txt", ".yml", ".css", ".js") or path.name == "run":
+                yield path
+
+
+def test_no_file_knows_the_machine_it_was_written_on():
+    places = "|".join(("work", "root", "home/[a-z]", "Users/[a-z]"))
+    machine = re.compile(rf"(?<![\w.\-]){'/'}(?:{places})(?:/|\b)")
+    bad = [f"{path.relative_to(ROOT)}: {hit[0]}" for path in text_files() for hit in machine.finditer(path.read_text())]
+    assert not bad
+
+
+def test_samples_are_small_sourced_and_licensed():
+    folders = [path for path in (ROOT / "sample_data").iterdir() if path.is_dir() and path.name[0] not in "._"]
+    assert folders
+    assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*")) < SAMPLES_BYTES
+    for folder in folders:
+        source = (folder / "SOURCE.md").read_text()
+        for word in ("Origin:", "Licence:", "What a correct analysis finds:"):
+            assert word in source, f"{folder.name}/SOURCE.md lacks {word!r}"
+        assert not (folder / "truth.json").exists(), "the answer must not lie beside the recording"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the source archive, and from it the wheel."""
+    place = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return place
+
+
+def test_the_wheel_carries_everything(built: Path):
+    (wheel,) = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {"skewscope/py.typed", "skewscope/agents/__init__.py", "skewscope/dashboards/__init__.py"}
+    wanted |= {f"{room.module.replace('.', '/')}.py" for room in catalogue.rooms("detectors")}
+    wanted |= {
+        f"skewscope/{path.relative_to(ROOT)}"
+        for folder in ("sample_data", "dashboards/assets")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert not wanted - names
+    assert not [name for name in names if "__pycache__" in name]
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"skewscope"}, "the wheel installs other names"
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_source_archive_leaves_out_what_was_made(built: Path):
+    (archive,) = built.glob("*.tar.gz")
+    names = tarfile.open(archive).getnames()
+    assert not [name for name in names if re.search(r"\.venv|__pycache__|/\.git/", name)]
+
+
+def test_the_agent_stays_light():
+    code = (
+        "import sys, pkgutil, importlib\n"
+        "wing = importlib.import_module('skewscope.agents')\n"
+        "for one in pkgutil.walk_packages(wing.__path__, 'skewscope.agents.'): importlib.import_module(one.name)\n"
+        "print([name for name in ('numpy', 'pandas', 'sklearn', 'plotly', 'dash', 'torch') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

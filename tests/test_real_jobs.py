@@ -1,0 +1,91 @@
+"""Real training jobs slowed on purpose: recorded ones, and ones that are trained here and now."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECORDED = ("healthy-a", "compute-slow", "dataloader-stall", "seqlen-rotating", "pipeline-imbalance", "slow-link",
+            "hang", "bad-input")  # fmt: skip
+PRICES_MS = {"compute-slow": 56.0, "dataloader-stall": 114.3, "seqlen-rotating": 109.8}
+TOLERANCE = 0.20
+GENERATOR = Path(__file__).parent / "jobs/run.py"
+
+
+def judge(report, truth, named) -> None:
+    """Fail unless the report names exactly the culprits of the truth, for a right reason."""
+    right = {truth["condition"], *truth["also_right"]} - {None}
+    culprits = [one for one in report["findings"] if one["role"] == "culprit"]
+    assert set(named(report)) == set(truth["culprit_ranks"]), f"seed and job: {truth.get('printed', '')}"
+    if truth["condition"]:
+        seen = {one["condition"] for one in report["findings"] if one["role"] != "victim"}
+        assert right & ({one["condition"] for one in culprits} if truth["culprit_ranks"] else seen)
+    wrong = {one["condition"] for one in culprits} - right - set(truth["tolerated"])
+    assert not wrong, f"blamed for something else: {wrong}"
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_job_is_judged_right(name, shared, analyzed, named):
+    folder = shared / "real-jobs" / name
+    judge(analyzed(folder), json.loads((folder / "truth.json").read_text()), named)
+
+
+@pytest.mark.parametrize(("name", "price_ms"), PRICES_MS.items())
+def test_recorded_job_is_priced_right(name, price_ms, shared, analyzed):
+    report = analyzed(shared / "real-jobs" / name)
+    costs = [one["cost"]["seconds_per_step"] * 1e3 for one in report["findings"] if one["role"] == "culprit"]
+    assert max(costs) == pytest.approx(price_ms, rel=TOLERANCE)
+
+
+def test_an_even_pipeline_would_save_what_the_truth_says(shared, analyzed):
+    folder = shared / "real-jobs/pipeline-imbalance"
+    truth = json.loads((folder / "truth.json").read_text())
+    (found,) = [one for one in analyzed(folder)["findings"] if one["condition"] == "pp-stage-imbalance"]
+    ratio = 1.0 - found["cost"]["share"]
+    assert ratio == pytest.approx(truth["seen"]["predicted_step_ratio_if_balanced"], rel=0.05)
+
+
+def test_damage_is_told_and_does_not_hide_the_culprit(shared, analyzed):
+    report = analyzed(shared / "real-jobs/bad-input")
+    bad = [(Path(one["path"]).name, one["status"]) for one in report["inputs"] if one["status"] != "ok"]
+    assert ("rank2.pt.trace.json.gz", "partial") in bad
+    assert ("steps_rank3.jsonl", "partial") in bad
+    assert [name for name, _ in bad if "rank 6" in name], "that rank 6 is missing is not told"
+    assert {name for name, _ in bad if "rank 6" not in name} <= {"rank2.pt.trace.json.gz", "steps_rank3.jsonl",
+                                                                "truth.json"}  # fmt: skip
+
+
+def test_the_onset_is_found(shared, analyzed):
+    folder = shared / "real-jobs/dataloader-stall"
+    (found,) = [one for one in analyzed(folder)["findings"] if one["role"] == "culprit"]
+    truth = json.loads((folder / "truth.json").read_text())
+    assert abs(found["window"]["first_step"] - truth["from_step"]) <= 2
+
+
+SEED = int(os.environ.get("SKEWSCOPE_TEST_SEED", random.SystemRandom().randrange(10_000)))
+
+
+@pytest.mark.parametrize("kind", ["compute-slow", "dataloader-stall", "healthy"])
+def test_job_trained_now_is_judged_right(kind, tmp_path, analyzed, named):
+    pytest.importorskip("torch")
+    draw = random.Random(f"{SEED}-{kind}")
+    culprit, ratio, stall_ms = draw.randrange(4), round(draw.uniform(1.5, 2.0), 2), draw.randrange(250, 400)
+    print(f"SKEWSCOPE_TEST_SEED={SEED}: {kind}, rank {culprit}, ratio {ratio}, {stall_ms} ms")
+    amount = {"compute-slow": ratio, "dataloader-stall": stall_ms}.get(kind, 1.0)
+    flags = ["--world", 4, "--culprit", culprit, "--amount", amount, "--steps", 14, "--wait", 3, "--warmup", 1]
+    flags += ["--active", 8, "--seed", SEED, "--loader-workers", int(kind == "dataloader-stall")]
+    label = tmp_path / "truth.json"
+    command = [sys.executable, GENERATOR, "--kind", kind, "--out", tmp_path / "job", "--truth", label, *flags]
+    subprocess.run([str(word) for word in command], check=True, timeout=240)
+    truth = json.loads(label.read_text()) | {"printed": f"SKEWSCOPE_TEST_SEED={SEED}: {kind}, rank {culprit}"}
+    report = analyzed(tmp_path / "job")
+    judge(report, truth, named)
+    if kind == "compute-slow":
+        (cost,) = [one["cost"]["seconds_per_step"] * 1e3 for one in report["findings"] if one["role"] == "culprit"]
+        assert cost == pytest.approx(truth["injected"]["extra_ms_per_step_expected"], rel=0.5)
