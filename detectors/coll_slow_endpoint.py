@@ -38,6 +38,7 @@ class CollSlowEndpoint:
 
     slow_ratio: float = 2.0
     lost_share_ratio: float = 0.05
+    least_share_ratio: float = 0.02
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return one finding per rank whose pairs are all slow."""
@@ -45,6 +46,8 @@ class CollSlowEndpoint:
         for rank, (own, other) in slow_ends(tables["pair_delays"], self.slow_ratio).items():
             row = priced.get(rank)
             share, lost = (row.lost_share_ratio, row.lost_s) if row else (0.0, 0.0)
+            if row and share < self.least_share_ratio:
+                continue
             cost = f"its transfers cost {_prices.milliseconds(lost)} per step" if lost else "its price is not known"
             yield Finding(
                 condition="coll-slow-endpoint", subject=subjects.rank("job", rank), role="culprit",

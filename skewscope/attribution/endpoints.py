@@ -13,6 +13,7 @@ Array = np.ndarray[Any, Any]
 
 SLOW_RATIO = 2.0  # an end whose median pair is this much slower than the median pair without it
 FEWEST_RANKS = 3
+NOTABLE_DELAY_NS = 1_000_000  # conditions: a cell of the delay matrix counts from a millisecond of excess
 
 
 def end_speeds(pairs: pd.DataFrame, source: str) -> tuple[Array, Array, Array]:
@@ -38,9 +39,19 @@ def slow_ends(pairs: pd.DataFrame, slow_ratio: float = SLOW_RATIO) -> dict[int, 
             continue
         usual = leave_one_out_median(with_it)
         slow = (without / with_it >= slow_ratio) & (usual / with_it >= slow_ratio)
+        if source == "calls":
+            slow &= _delay_excess_ns(pairs, ranks) >= NOTABLE_DELAY_NS
         return {int(rank): (float(own), float(other)) for rank, own, other in
                 zip(ranks[slow], with_it[slow], without[slow], strict=True)}  # fmt: skip
     return {}
+
+
+def _delay_excess_ns(pairs: pd.DataFrame, ranks: Array) -> Array:
+    """Return by how much a transfer of each rank takes longer than one of the others, medians over pairs, ns."""
+    mine = pairs[(pairs["source"] == "calls").to_numpy()]
+    src, dst, delay = (mine[name].to_numpy() for name in ("src_rank", "dst_rank", "delay_ns"))
+    touch = [(src == rank) | (dst == rank) for rank in ranks]
+    return np.array([np.median(delay[one]) - np.median(delay[~one]) if (~one).any() else 0.0 for one in touch])
 
 
 def transfer_scale(

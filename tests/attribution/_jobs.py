@@ -52,8 +52,10 @@ def _tables(calls, ops, marks, tokens, group, source, ranks):
                                       "start_ns": at(start), "end_ns": at(stop), "source": source})  # fmt: skip
     lane, number, start, stop = (np.asarray(part) for part in zip(*marks, strict=True))
     worked = -1 if tokens is None else np.asarray(tokens)[number, lane]
-    tables["steps"] = frame("steps", {"job": "job", "step": number, "rank": lane, "phase": "step", "start_ns": at(start),
-                                      "end_ns": at(stop), "work_tokens": worked, "source": source})  # fmt: skip
+    tables["steps"] = frame("steps", {
+        "job": "job", "step": number, "rank": lane, "phase": "step", "start_ns": at(start), "end_ns": at(stop),
+        "work_tokens": worked, "source": source,
+    })  # fmt: skip
     tables["ranks"] = frame("ranks", {"job": "job", "rank": range(ranks), "node": [f"n{one}" for one in range(ranks)]})
     return all_tables(tables)
 

@@ -124,8 +124,10 @@ class TestLayout:
 class TestEndpoints:
     def pair_table(self, slow):
         both = [(src, dst) for src in range(4) for dst in range(4) if src != dst]
-        return frame("links", {"src": [f"rank{src}" for src, _ in both], "dst": [f"rank{dst}" for _, dst in both],
-                               "medium": "probe", "speed_bytes_per_s": [slow.get(pair, 1e9) for pair in both]})  # fmt: skip
+        return frame("links", {
+            "src": [f"rank{src}" for src, _ in both], "dst": [f"rank{dst}" for _, dst in both], "medium": "probe",
+            "speed_bytes_per_s": [slow.get(pair, 1e9) for pair in both],
+        })  # fmt: skip
 
     def found(self, slow):
         nothing = calls.match(empty("collectives"))

@@ -126,7 +126,16 @@ def test_many_ranks_and_steps_stay_small(report_page):
     rows = {
         name: 0.0 for name in ("compute_ns", "input_ns", "gc_ns", "checkpoint_ns", "idle_ns", "comm_ns", "transfer_ns")
     }
-    rows |= {"job": "job", "step": step, "rank": rank, "start_ns": 0, "end_ns": 10**9, "work_ns": own, "own_ns": own, "wait_ns": 0.0}
+    rows |= {
+        "job": "job",
+        "step": step,
+        "rank": rank,
+        "start_ns": 0,
+        "end_ns": 10**9,
+        "work_ns": own,
+        "own_ns": own,
+        "wait_ns": 0.0,
+    }
     many = 20_000
     times = {
         "job": "job", "step": np.arange(many), "start_ns": 0, "duration_ns": np.full(many, 2e9), "ideal_ns": 1e9,

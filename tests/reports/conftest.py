@@ -43,7 +43,8 @@ def tables(ranks: int = 8, steps: int = 40, host: str = "n{}", seed: int = 7) ->
     start = np.concatenate([[0.0], np.cumsum(length)[:-1]]) + 1.7e18
     wait = np.repeat(last, ranks) - own
     rows = {
-        "job": "job", "step": step, "rank": rank, "node": [host.format(r // 4) for r in rank], "work_ns": own, "own_ns": own,
+        "job": "job", "step": step, "rank": rank, "node": [host.format(r // 4) for r in rank], "work_ns": own,
+        "own_ns": own,
         "start_ns": np.repeat(start, ranks), "end_ns": np.repeat(start + length, ranks), "compute_ns": own * 0.9,
         "input_ns": own * 0.02, "gc_ns": 0.0, "checkpoint_ns": 0.0, "transfer_ns": 0.1e9, "wait_ns": wait,
         "idle_ns": 0.0, "comm_ns": 0.1e9 + wait,

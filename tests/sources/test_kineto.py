@@ -1,4 +1,7 @@
-"""Kineto traces: real ones with known facts, and made ones for every way in which files differ or are broken."""
+"""Kineto traces: real ones with known facts, and made ones for every way in which files differ or are broken.
+
+Long, because every writer of these files has its own ways.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
+from skewscope.sources._bytes import head, whole
 from skewscope.sources.kineto import Kineto
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -553,3 +557,18 @@ def test_sums_agree_with_plain_json():
         rows, own = [one for one in events if one.get("cat") == cat], ops[ops["op"] == op]
         assert len(own) == len(rows)
         assert (own["end_ns"] - own["start_ns"]).sum() == sum(round(one["dur"] * 1000) for one in rows)
+
+
+# --- the bytes below -----------------------------------------------------------------------------------------------
+
+
+def test_gzip_of_several_members_and_a_tail(tmp_path):
+    path = write(tmp_path, gzip.compress(b"one ") + gzip.compress(b"two ") + b"\0\0", "x.gz")
+    assert whole(path) == (b"one two ", "") and head(path, 2) == b"on"
+
+
+def test_plain_bytes_and_the_limit(tmp_path):
+    path = write(tmp_path, "plain")
+    assert whole(path) == (b"plain", "")
+    with pytest.raises(Unreadable):
+        whole(path, limit=3)
