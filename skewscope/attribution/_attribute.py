@@ -64,14 +64,14 @@ def _attribute_calls(tables: dict[str, pd.DataFrame], derived: dict[str, pd.Data
     matched, alignment = _matched(collectives, node_of)
     wrong = _mismatched(collectives, matched, warnings)
     if wrong.any():
-        collectives = collectives[~wrong].reset_index(drop=True)
+        collectives = layout.only(collectives, ~wrong)
         matched, alignment = _matched(collectives, node_of)
     doubt = clocks.SIGNIFICANT * alignment.uncertainty_of(matched.rank)
     derived["clocks"] = clocks.table(alignment, node_of)
     derived["arrivals"] = calls.arrivals(collectives, matched, doubt)
     derived["pair_delays"] = pairs.pair_delays(tables["links"], collectives, matched)
     primary = _primary(collectives)
-    chosen = collectives[(collectives["source"] == primary).to_numpy()].reset_index(drop=True)
+    chosen = layout.only(collectives, (collectives["source"] == primary).to_numpy())
     if len(chosen):
         derived.update(_priced(tables, chosen, alignment, node_of, derived["pair_delays"], primary))
     if not len(derived["rank_steps"]) and len(tables["steps"]):
@@ -87,7 +87,7 @@ def _priced(
     if (collectives["step"] < 0).all():
         collectives = layout.number_rounds(collectives)
     else:
-        collectives = collectives[(collectives["step"] >= 0).to_numpy()].reset_index(drop=True)
+        collectives = layout.only(collectives, (collectives["step"] >= 0).to_numpy())
     stage_of = layout.stages(tables["ranks"], collectives)
     matched = calls.match(collectives)
     if not (matched.ready >= 0).any():

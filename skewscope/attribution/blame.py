@@ -125,8 +125,11 @@ def _stage_repairs(pricer: Pricer, stage_of: Mapping[int, int]) -> Iterator[tupl
     Only stages that carry at least HEAVY_STAGE times the median stage.
     """
     work = pricer.work
+    if not stage_of:
+        return
     compute = np.minimum(work.cause_ns["compute"], work.own_ns)
-    stage = np.array([stage_of.get(int(rank), -1) for rank in work.rank])
+    ranks, of = np.unique(work.rank, return_inverse=True)
+    stage = np.array([stage_of.get(int(rank), -1) for rank in ranks])[of]
     stages = [int(one) for one in np.unique(stage) if one >= 0]
     if len(stages) < 2:
         return

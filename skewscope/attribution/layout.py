@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..frames import frame
 from ..stats import segments
 
 Array = np.ndarray[Any, Any]
@@ -21,6 +20,7 @@ SAME_CALL_NS = 3_000_000  # two recorders note one call of a rank within this
 def nodes(ranks: pd.DataFrame) -> dict[int, str]:
     """Return the host of each rank that has one.
 
+    >>> from skewscope.frames import frame
     >>> nodes(frame("ranks", {"job": "job", "rank": [0, 1], "node": ["a", ""]}))
     {0: 'a'}
     """
@@ -87,9 +87,18 @@ def name_groups(collectives: pd.DataFrame) -> pd.DataFrame:
 
 
 def replaced(collectives: pd.DataFrame, **columns: Array) -> pd.DataFrame:
-    """Return `collectives` with some columns replaced."""
-    kept = {str(name): collectives[name] for name in collectives.columns}
-    return frame("collectives", {**kept, **columns})
+    """Return `collectives` with some columns replaced; the others are shared, not copied."""
+    typed = {
+        name: pd.Categorical(values) if collectives[name].dtype == "category" else np.asarray(values).astype(
+            collectives[name].to_numpy().dtype)
+        for name, values in columns.items()
+    }  # fmt: skip
+    return collectives.assign(**typed)
+
+
+def only(table: pd.DataFrame, rows: Array) -> pd.DataFrame:
+    """Return the rows marked True, numbered from 0; the table itself where that is all of them."""
+    return table if rows.all() else table[rows].reset_index(drop=True)
 
 
 def number_steps(collectives: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:

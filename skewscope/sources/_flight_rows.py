@@ -96,7 +96,7 @@ def collectives(entries: Sequence[Entry], rank: int, members: Members) -> dict[s
         "job": "job", "rank": rank, "group": group, "group_size": declared[group.codes], "op_class": op_class,
         "seq": seq, "peer": peer, "op": Coded(name.codes, [op for _, op, *_ in named]),
         "dtype": coded([(entry.input_dtypes or entry.output_dtypes or ("",))[0] for entry in entries]),
-        "message_bytes": _numbers([_bytes(entry) for entry in entries]),
+        "message_bytes": _numbers(_sizes(entries)),
         "ready_ns": _numbers([entry.time_created_ns or -1 for entry in entries]),
         "start_ns": np.where(started & (begin > 0), begin, -1), "end_ns": np.where(done & (end > 0), end, -1),
         "duration_ns": np.where((spent > 0) & (spent < 1e12), np.rint(spent * 1e6), -1).astype(np.int64),
@@ -106,14 +106,15 @@ def collectives(entries: Sequence[Entry], rank: int, members: Members) -> dict[s
 
 def groups(entries: Sequence[Entry], rank: int, configured: Mapping[str, Group]) -> Columns:
     """Return the columns of `groups`: this rank's membership, and all members where the dump lists them."""
-    told = {group.name: group for group in configured.values() if group.name and group.members}
+    told = {group.name: (group.desc, group.members) for group in configured.values() if group.name}
+    told = {name: one for name, one in told.items() if one[1]}
     used = {entry.process_group: None for entry in entries if entry.process_group}
     names = {key[0]: key[1] if len(key) > 1 else "" for key in used} | {
-        name: group.desc for name, group in told.items()
+        name: description for name, (description, _) in told.items()
     }
     rows: list[tuple[str, int, str, int]] = []
     for name, description in names.items():
-        members = told[name].members if name in told else []
+        members = told[name][1] if name in told else []
         listed = members if rank in members[:FULL_LISTS] else [rank]
         text = "" if description == "undefined" else description
         rows += [(name, member, text, len(members) or -1) for member in listed]
@@ -229,15 +230,28 @@ def _channel(name: str, sender: int, receiver: int, rank: int, members: Members)
     return f"p2p:{sender}-{receiver}", receiver if sender == rank else sender
 
 
-def _bytes(entry: Entry) -> int:
-    sizes, kinds = entry.input_sizes, entry.input_dtypes
-    if not sizes:
-        sizes, kinds = entry.output_sizes, entry.output_dtypes
+def _sizes(entries: Sequence[Entry]) -> list[int]:
+    """Return the bytes of each entry's message, -1 unknown; a job repeats its few shapes: each is worked out once."""
+    known: dict[tuple[object, ...], int] = {}
+    found = []
+    for entry in entries:
+        sizes, kinds = entry.input_sizes, entry.input_dtypes
+        if not sizes:
+            sizes, kinds = entry.output_sizes, entry.output_dtypes
+        if len(sizes) != 1 or not kinds:
+            found.append(_bytes(sizes, kinds))
+            continue
+        key = (kinds[0], *sizes[0])
+        size = known.get(key)
+        if size is None:
+            size = known[key] = _bytes(sizes, kinds)
+        found.append(size)
+    return found
+
+
+def _bytes(sizes: list[list[int]], kinds: list[str]) -> int:
     if not kinds:
         return -1
-    if len(sizes) == 1:
-        width = _width(kinds[0])
-        return prod(sizes[0]) * width if width else -1
     widths = [_width(kind) for kind in kinds]
     return sum(prod(size) * width for size, width in zip(sizes, widths, strict=False)) if all(widths) else -1
 
@@ -248,6 +262,8 @@ def _width(kind: str) -> int:
 
 def stacks(entries: Sequence[Entry]) -> Coded:
     """Return the innermost user frames of each entry; a dump shares the frames, so each stack is put in words once."""
+    if not any(entry.frames for entry in entries):
+        return Coded(np.zeros(len(entries), dtype=np.int64), [""])
     text: dict[tuple[int, ...], str] = {}
     found = []
     for entry in entries:

@@ -46,6 +46,8 @@ class JobFile:
                 return 0.0
             told = b'"parallelism"' in head or b'"ranks"' in head
             return 0.9 if told else 0.3 if len(head) < 4096 else 0.0
+        if b"\0" in head:
+            return 0.0
         lines = set(re.findall(rb"^(\w+):", head, re.M))
         return 0.9 if b"world_size" in lines and lines & {b"dp_size", b"pp_size", b"tp_size"} else 0.0
 

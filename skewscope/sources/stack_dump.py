@@ -31,6 +31,8 @@ class StackDump:
 
     def sniff(self, head: bytes, name: str) -> float:
         """Return 0..1: how surely `head` begins a dump of stacks."""
+        if b"\0" in head:  # text has none, and looking through binary heads is slow
+            return 0.0
         if re.search(rb"^(Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):", head, re.M):
             return 0.95
         return 0.9 if re.search(rb"^Thread (\d+|0x[0-9a-fA-F]+) \((active|idle)", head, re.M) else 0.0
