@@ -93,13 +93,15 @@ def evidence(signal: str, value: float, baseline: float | None, threshold: float
     return Evidence(signal, float(value), baseline, threshold, unit)
 
 
-def milliseconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration as people read it.
 
-    >>> milliseconds(0.0468), milliseconds(23.1)
-    ('46.8 ms', '23.1 s')
+    >>> duration(0.0468), duration(2.3216), duration(23.1)
+    ('46.8 ms', '2.32 s', '23.1 s')
     """
-    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds * 1e3:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s"
 
 
 def lateness(tables: Frames, rank: int) -> tuple[float, float, int]:

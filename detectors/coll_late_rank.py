@@ -89,7 +89,7 @@ class CollLateRank:
             confidence=row.confidence_ratio if sure else 0.5, window=row.window, lost_s=row.lost_s,
             lost_share=row.lost_share_ratio, evidence=tuple(found),
             summary=f"rank {row.rank} needs {row.rate_ratio:.2f}x the work time of its peers and is the slowest in "
-            f"{row.hit_share_ratio:.0%} of steps; everybody waits for it, {_prices.milliseconds(row.lost_s)} "
+            f"{row.hit_share_ratio:.0%} of steps; everybody waits for it, {_prices.duration(row.lost_s)} "
             f"per step{doubt}",
             advice=f"check the GPU and host of rank {row.rank} (clocks, throttling, CPU pressure); "
             "exclude the node at the next restart",
@@ -119,7 +119,7 @@ class CollLateRank:
                 _prices.evidence("late_over_step", share_of_step, 0.0, self.lost_share_ratio, "ratio"),
             ),
             summary=f"rank {last.rank} arrives last at {last.share_ratio:.0%} of {last.calls_count} collectives and "
-            f"keeps the others waiting {_prices.milliseconds(last.lost_s)} per step{why}",
+            f"keeps the others waiting {_prices.duration(last.lost_s)} per step{why}",
             advice=f"compare the GPU and host of rank {last.rank} with its peers' when the job allows it",
         )  # fmt: skip
 

@@ -48,7 +48,7 @@ class CollSlowEndpoint:
             share, lost = (row.lost_share_ratio, row.lost_s) if row else (0.0, 0.0)
             if row and share < self.least_share_ratio:
                 continue
-            cost = f"its transfers cost {_prices.milliseconds(lost)} per step" if lost else "its price is not known"
+            cost = f"its transfers cost {_prices.duration(lost)} per step" if lost else "its price is not known"
             yield Finding(
                 condition="coll-slow-endpoint", subject=subjects.rank("job", rank), role="culprit",
                 severity=_prices.severity(share), confidence=0.95,

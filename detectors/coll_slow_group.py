@@ -90,7 +90,7 @@ class CollSlowGroup:
                 _prices.evidence("lost_over_step", share, 0.0, self.lost_share_ratio, "ratio"),
             ),
             f"group {group} transfers {ratio:.2f}x as long as its {siblings - 1} sibling(s) for the same calls, "
-            f"{_prices.milliseconds(lost_s)} per step{doubt}",
+            f"{_prices.duration(lost_s)} per step{doubt}",
             "validate the links, NICs and GPUs inside the group pair by pair",
         )  # fmt: skip
 

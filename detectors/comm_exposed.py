@@ -56,7 +56,7 @@ class CommExposed:
                 _prices.evidence("exposed_over_step", share, 0.0, self.exposed_ratio, "ratio"),
                 _prices.evidence("overlap_bound", min(lost_s, hidden_s), None, None, "s"),
             ),
-            f"{share:.0%} of the step ({_prices.milliseconds(lost_s)}) is communication that no computation hides, "
+            f"{share:.0%} of the step ({_prices.duration(lost_s)}) is communication that no computation hides, "
             "on the median rank",
             "overlap communication with computation: earlier and larger buckets, prefetched parameters",
         )  # fmt: skip

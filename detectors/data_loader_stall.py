@@ -66,8 +66,8 @@ class DataLoaderStall:
                 _prices.evidence("input_wait", mine, others, None, "s"),
                 _prices.evidence("input_share_of_step", row.lost_share_ratio, 0.0, self.lost_share_ratio, "ratio"),
             ),
-            summary=f"rank {row.rank} waits {_prices.milliseconds(mine)} for each batch where its peers wait "
-            f"{_prices.milliseconds(others)}; everybody waits for it, {_prices.milliseconds(row.lost_s)} per step",
+            summary=f"rank {row.rank} waits {_prices.duration(mine)} for each batch where its peers wait "
+            f"{_prices.duration(others)}; everybody waits for it, {_prices.duration(row.lost_s)} per step",
             advice=f"look at the storage and loader workers of rank {row.rank}; raise workers or prefetch depth",
         )  # fmt: skip
 
@@ -85,7 +85,7 @@ class DataLoaderStall:
             lost_s=wait_s, lost_share=wait_s / step_s,
             evidence=(_prices.evidence("median_input_share_of_step", wait_s / step_s, 0.0, self.everybody_share_ratio,
                                        "ratio"),),
-            summary=f"all ranks wait {_prices.milliseconds(wait_s)} per step for their batches "
+            summary=f"all ranks wait {_prices.duration(wait_s)} per step for their batches "
             f"({wait_s / step_s:.0%} of the step)",
             advice="raise loader workers and prefetch depth, cache locally, or make the transforms cheaper",
         )  # fmt: skip

@@ -93,12 +93,12 @@ class DataSequenceSkew:
     def _finding(self, tables: Frames, row: _prices.Price, why: str, strength: float) -> Finding:
         sure = bool(why)
         lost = row.lost_s
-        text = f"each step waits for the rank with the longest sequences, {_prices.milliseconds(lost)} per step; {why}"
+        text = f"each step waits for the rank with the longest sequences, {_prices.duration(lost)} per step; {why}"
         worst = slowest(tables["rank_steps"])
         if not sure:
             text = (
                 f"the slowest rank changes from step to step ({_listed(worst)}) and costs "
-                f"{_prices.milliseconds(lost)} per step: that is the workload, not a node; the recording does not show "
+                f"{_prices.duration(lost)} per step: that is the workload, not a node; the recording does not show "
                 "tokens, so the cause stays open"
             )
         return Finding(

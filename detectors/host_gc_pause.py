@@ -57,7 +57,7 @@ class HostGcPause:
                 _prices.evidence("gc_share_of_step", row.lost_share_ratio, 0.0, self.lost_share_ratio, "ratio"),
             ),
             summary=f"garbage collection pauses {'one rank' if alone else 'one rank after another'} and everybody "
-            f"waits, {_prices.milliseconds(row.lost_s)} per step",
+            f"waits, {_prices.duration(row.lost_s)} per step",
             advice="gc.freeze() after start-up, gc.disable(), and gc.collect() on all ranks at the same step",
         )  # fmt: skip
 

@@ -59,7 +59,7 @@ class PpStageImbalance:
                     _prices.evidence("stage_compute_over_others", row.rate_ratio, 1.0, self.load_ratio, "ratio"),
                 ),
                 summary=f"stage {row.stage} computes {row.rate_ratio:.2f}x as long as the other stages; bringing it to "
-                f"their mean saves {_prices.milliseconds(row.lost_s)} per step",
+                f"their mean saves {_prices.duration(row.lost_s)} per step",
                 advice=f"move layers away from stage {row.stage}, or interleave virtual stages",
             )  # fmt: skip
 

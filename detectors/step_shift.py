@@ -70,8 +70,8 @@ class StepShift:
                 _prices.evidence("step_time_after", change.after, change.before, None, "s"),
                 _prices.evidence("after_over_before", ratio, 1.0, 1.0 + self.change_ratio, "ratio"),
             ),
-            f"from step {at} on, steps take {_prices.milliseconds(change.after)} instead of "
-            f"{_prices.milliseconds(change.before)} ({ratio:.2f}x)",
+            f"from step {at} on, steps take {_prices.duration(change.after)} instead of "
+            f"{_prices.duration(change.before)} ({ratio:.2f}x)",
             f"look at what changed at step {at}; other findings whose window begins there name the cause",
         )  # fmt: skip
 

@@ -65,7 +65,7 @@ class StepSpike:
                 _prices.evidence("spikes", len(number), 0.0, None, "steps"),
             ),
             f"{len(number)} of {len(steps)} steps took more than {self.spike_ratio:g}x the usual time (step {listed}), "
-            f"{_prices.milliseconds(excess_s)} in all",
+            f"{_prices.duration(excess_s)} in all",
             "look at which rank came last in those steps and what its host logged then",
         )  # fmt: skip
 

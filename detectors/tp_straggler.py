@@ -76,7 +76,7 @@ class TpStraggler:
                 _prices.evidence("positions_where_last", spread, 0.0, self.positions_share_ratio, "ratio"),
             ),
             summary=f"rank {rank} arrives last at {share.max():.0%} of the calls of group {group}, "
-            f"{_prices.milliseconds(float(late))} per step",
+            f"{_prices.duration(float(late))} per step",
             advice=f"check the GPU and NVLink or PCIe path of rank {rank}; swap or exclude it",
         )  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,13 +74,6 @@ def check(table: str, given: pd.DataFrame) -> pd.DataFrame:
 def all_tables(given: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Return `given` with an empty frame for every canonical table that it lacks."""
     return {name: given[name] if name in given else empty(name) for name in schema.names()}
-
-
-def write_parquet(table: str, given: pd.DataFrame, folder: Path) -> Path:
-    """Write one table as FOLDER/TABLE.parquet and return the path."""
-    path = folder / f"{table}.parquet"
-    check(table, given).to_parquet(path, index=False)
-    return path
 
 
 def _length(columns: Columns) -> int:

@@ -52,7 +52,8 @@ def attribute(given: Mapping[str, pd.DataFrame]) -> Attribution:
     tables = all_tables(given)
     derived = {name: empty(name) for name in DERIVED}
     if is_operation_trace(tables["ops"]):
-        return Attribution({**derived, **attribute_ops(tables)})
+        made, warnings = attribute_ops(tables)
+        return Attribution({**derived, **made}, warnings)
     return _attribute_calls(tables, derived)
 
 

@@ -58,10 +58,6 @@ class Pricer:
             found.extend(step_lengths(end[self.graph.after], self.step_of_event, len(self.steps)) for end in ends)
         return np.array(found).reshape(len(scenarios), len(self.steps))
 
-    def saved(self, scenarios: list[Array]) -> Array:
-        """Return what each scenario saves per step, [scenarios, s] in ns (negative where it costs)."""
-        return self.base_ns - self.lengths(scenarios)
-
 
 def pricer(graph: EventGraph, line: Timeline, work: Work, step: Array) -> Pricer:
     """Return the pricer, with the unrepaired recording replayed once; `step` [events] is the step of each event."""

@@ -111,17 +111,21 @@ def last_stage_share(found: WhatIf) -> float:
     return found.explained((Repair("ideal", stage=found.work.rank.shape[0] - 1),))
 
 
-def attribute_ops(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return `blame`, `step_times`, `rank_steps` and `arrivals` of an operation-level trace; {} if none can be made."""
+def attribute_ops(tables: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return `blame`, `step_times`, `rank_steps` and `arrivals` of an operation-level trace, and what to know of them.
+
+    No tables where none can be made.
+    """
     ops = tables["ops"]
     found = whatif(ops, tables["ranks"])
     if found is None:
-        return {}
+        return {}, []
     source = str(ops["source"].iloc[0])
     made = found.bench.pipelines
-    return {
+    derived_tables = {
         "blame": found.blame,
         "step_times": derived.step_times(found.bench, found.base_ns, found.replay_ns, found.ideal_ns, source),
         "rank_steps": derived.rank_steps(made, tables["ranks"], source),
         "arrivals": derived.arrivals(found.bench, source),
     }
+    return derived_tables, list(found.warnings)

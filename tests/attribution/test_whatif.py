@@ -95,7 +95,7 @@ def test_sequences_and_last_stage_but_no_rank():
 @pytest.mark.parametrize("name", ["AR", "SE"])
 def test_derived_tables_hold_together(name):
     tables = load(name)
-    made = attribute_ops(tables)
+    made, _ = attribute_ops(tables)
     for table, rows in made.items():
         assert len(check(table, rows)) == len(rows) > 0
     steps = made["rank_steps"]
@@ -208,7 +208,7 @@ def damaged():
 @pytest.mark.parametrize(("what", "ops"), list(damaged()), ids=[what for what, _ in damaged()])
 def test_damage_never_raises_and_blames_nobody(what, ops):
     for ranks in (trace()["ranks"], empty("ranks")):
-        made = attribute_ops({"ops": ops, "ranks": ranks})
+        made, _ = attribute_ops({"ops": ops, "ranks": ranks})
         rows = made["blame"]
         own = rows[((rows["cause"] == "own") & (rows["confidence_ratio"] >= 0.9)).to_numpy()]
         assert not (own["lost_share_ratio"] >= 0.05).any(), what
@@ -216,5 +216,5 @@ def test_damage_never_raises_and_blames_nobody(what, ops):
 
 def test_input_without_steps_or_operations():
     assert not is_operation_trace(empty("ops"))
-    assert attribute_ops({"ops": empty("ops"), "ranks": empty("ranks")}) == {}
+    assert attribute_ops({"ops": empty("ops"), "ranks": empty("ranks")}) == ({}, [])
     assert is_operation_trace(trace()["ops"])

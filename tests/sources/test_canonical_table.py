@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skewscope.errors import Unreadable
-from skewscope.frames import concat, frame, write_parquet
+from skewscope.frames import concat, frame
 from skewscope.sources.canonical_table import CanonicalTable
 
 STEPS = {"job": "night", "step": [0, 1], "rank": [0, 0], "phase": "step", "start_ns": [1_795_233_129_888_046_167, 5],
@@ -12,7 +12,8 @@ STEPS = {"job": "night", "step": [0, 1], "rank": [0, 0], "phase": "step", "start
 
 def test_parquet_comes_back_as_it_was(tmp_path):
     given = frame("steps", STEPS)
-    path = write_parquet("steps", given, tmp_path).rename(tmp_path / "other.parquet")
+    path = tmp_path / "other.parquet"
+    given.to_parquet(path)
     reading = CanonicalTable().read(path)
     assert concat("steps", [frame(*batch) for batch in reading.batches]).equals(given)
     assert reading.events == 2
@@ -50,6 +51,7 @@ def test_errors_name_table_and_column(tmp_path):
 
 
 def test_derived_tables_are_left_alone(tmp_path):
-    path = write_parquet("clocks", frame("clocks", {}), tmp_path)
+    path = tmp_path / "clocks.parquet"
+    frame("clocks", {}).to_parquet(path)
     reading = CanonicalTable().read(path)
     assert reading.status == "ok" and not reading.batches

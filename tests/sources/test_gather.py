@@ -13,7 +13,6 @@ import pytest
 
 from skewscope import tables as schema
 from skewscope.errors import NothingReadable, UsageError
-from skewscope.frames import write_parquet
 from skewscope.sources import gather
 from skewscope.sources._gather_pool import read_all
 
@@ -356,7 +355,7 @@ def test_tables_written_and_read_again_are_the_same(tmp_path):
     first = gather([tmp_path / "in"])
     (tmp_path / "out").mkdir()
     for name, rows in first.tables.items():
-        write_parquet(name, rows, tmp_path / "out")
+        rows.to_parquet(tmp_path / "out" / f"{name}.parquet")
     again = gather([tmp_path / "out"])
     for name, rows in first.tables.items():
         assert rows.astype(str).equals(again.tables[name].astype(str)), name
@@ -367,7 +366,7 @@ def test_the_name_of_the_job_is_kept(tmp_path):
     steps(tmp_path, 0)
     given = gather([tmp_path]).tables["steps"]
     (tmp_path / "out").mkdir()
-    write_parquet("steps", given.assign(job="night-run"), tmp_path / "out")
+    given.assign(job="night-run").to_parquet(tmp_path / "out/steps.parquet")
     job(tmp_path / "out", 1)
     recording = gather([tmp_path / "out"])
     assert set(recording.tables["steps"]["job"]) == set(recording.tables["ranks"]["job"]) == {"night-run"}
