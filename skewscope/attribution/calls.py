@@ -51,13 +51,13 @@ def match(collectives: pd.DataFrame) -> Calls:
     rank, step, seq = (collectives[name].to_numpy()[rows] for name in ("rank", "step", "seq"))
     ready = collectives["ready_ns"].to_numpy()[rows]
     counted = ~_numbered(collectives)[rows] & (step >= 0)
-    order = np.lexsort((seq, ready, step, kind, group, source, rank))
-    place = segments.ordinal(segments.runs(*(key[order] for key in (rank, source, group, kind, step))))
-    within = np.empty(len(rows), dtype=np.int64)
-    within[order] = place
-    step_key = np.where(counted, step, -1)
-    number = np.where(counted, within, seq)
-    order = np.lexsort((rank, number, step_key, kind, group, source))
+    step_key, number = np.where(counted, step, -1), seq
+    if counted.any():
+        order = segments.ordered(rank, source, group, kind, step, ready, seq)
+        within = np.empty(len(rows), dtype=np.int64)
+        within[order] = segments.ordinal(segments.runs(*(key[order] for key in (rank, source, group, kind, step))))
+        number = np.where(counted, within, seq)
+    order = segments.ordered(source, group, kind, step_key, number, rank)
     over = segments.runs(*(key[order] for key in (source, group, kind, step_key, number)))
     rows = rows[order]
     end, measured = (collectives[name].to_numpy()[rows] for name in ("end_ns", "duration_ns"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 MOST_ROWS = 1000  # of each list; longer recordings keep the calls and steps with the largest spread
@@ -32,15 +33,21 @@ def last_per_call(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     `decided` is false where the last two lie closer together than the clocks can tell.
     """
     rows = tables["arrivals"]
-    rows = rows[(rows["members_count"] > 1).to_numpy()]
-    if not len(rows):
+    wait = rows["wait_ns"].to_numpy()
+    last = np.flatnonzero((wait == 0) & (rows["members_count"].to_numpy() > 1))
+    if not len(last):
         return []
-    last = rows[(rows["wait_ns"] == 0).to_numpy()].drop_duplicates("call")
-    spread = rows.groupby("call")["wait_ns"].max()
+    call = rows["call"].to_numpy()
+    last = last[np.unique(call[last], return_index=True)[1]]
+    spread = np.zeros(int(call.max()) + 1)
+    np.maximum.at(spread, call, np.nan_to_num(wait))
+    skew = spread[call[last]]
+    kept = last[np.sort(np.argsort(-skew, kind="stable")[:MOST_ROWS])]
+    part = rows.iloc[kept]
     table = pd.DataFrame({
-        "group": last["group"].astype(str), "op": last["op"].astype(str), "seq": last["seq"], "step": last["step"],
-        "source": last["source"].astype(str), "last_rank": last["rank"], "decided": last["last"],
-        "skew_s": last["call"].map(spread) / 1e9, "members": last["members_count"], "order": last["ready_ns"],
+        "group": part["group"].astype(str), "op": part["op"].astype(str), "seq": part["seq"], "step": part["step"],
+        "source": part["source"].astype(str), "last_rank": part["rank"], "decided": part["last"],
+        "skew_s": spread[call[kept]] / 1e9, "members": part["members_count"], "order": part["ready_ns"],
     })  # fmt: skip
     return _largest(table, "skew_s", ["order", "seq"])
 

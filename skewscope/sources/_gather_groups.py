@@ -76,9 +76,11 @@ def _carriers(part: Tables) -> dict[str, set[int]]:
         return {}
     group = rows["group"].array
     codes = np.asarray(group.codes, dtype=np.int64)
-    pairs = np.unique(np.stack([codes, rows["rank"].to_numpy(np.int64)], axis=1), axis=0)
+    ranks = rows["rank"].to_numpy(np.int64)
+    span = int(ranks.max()) + 2
+    pairs = pd.unique(codes * span + ranks + 1)
     found: dict[str, set[int]] = {}
-    for code, rank in pairs.tolist():
+    for code, rank in zip((pairs // span).tolist(), (pairs % span - 1).tolist(), strict=True):
         name = str(group.categories[code])
         if name and not name.startswith(CHANNEL):
             found.setdefault(name, set())

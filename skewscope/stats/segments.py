@@ -36,6 +36,16 @@ def runs(*keys: Array) -> Runs:
     return Runs(first, np.diff(np.append(first, rows)), np.cumsum(begins) - 1)
 
 
+def ordered(*keys: Array) -> Array:
+    """Return the rows in order of the first key, then the second, and so on; keys that are all equal cost nothing.
+
+    >>> ordered(np.array([2, 1, 1]), np.array([0, 0, 0]), np.array([5, 7, 6])).tolist()
+    [2, 1, 0]
+    """
+    telling = [key for key in keys if len(key) and (key[0] != key[-1] or key.min() != key.max())]
+    return np.lexsort(telling[::-1]) if telling else np.arange(len(keys[0]))
+
+
 def numbered(*keys: Array) -> Array:
     """Return one number per row, equal where all keys (integers) are equal, 0 for the first combination met.
 
