@@ -232,21 +232,13 @@ def _channel(name: str, sender: int, receiver: int, rank: int, members: Members)
 
 def _sizes(entries: Sequence[Entry]) -> list[int]:
     """Return the bytes of each entry's message, -1 unknown; a job repeats its few shapes: each is worked out once."""
-    known: dict[tuple[object, ...], int] = {}
-    found = []
-    for entry in entries:
-        sizes, kinds = entry.input_sizes, entry.input_dtypes
-        if not sizes:
-            sizes, kinds = entry.output_sizes, entry.output_dtypes
-        if len(sizes) != 1 or not kinds:
-            found.append(_bytes(sizes, kinds))
-            continue
-        key = (kinds[0], *sizes[0])
-        size = known.get(key)
-        if size is None:
-            size = known[key] = _bytes(sizes, kinds)
-        found.append(size)
-    return found
+    pairs = [
+        (entry.input_sizes, entry.input_dtypes) if entry.input_sizes else (entry.output_sizes, entry.output_dtypes)
+        for entry in entries
+    ]
+    shapes = [(kinds[0], *sizes[0]) if len(sizes) == 1 and kinds else None for sizes, kinds in pairs]
+    known = {shape: _bytes(*pair) for shape, pair in dict(zip(shapes, pairs, strict=True)).items()}
+    return [known[shape] if shape is not None else _bytes(*pair) for shape, pair in zip(shapes, pairs, strict=True)]
 
 
 def _bytes(sizes: list[list[int]], kinds: list[str]) -> int:

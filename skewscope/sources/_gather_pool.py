@@ -16,7 +16,8 @@ from ._gather_find import name_rank
 from ._gather_read import Draft, read_one, readers
 
 Progress = Callable[[int, int, str], None]
-IN_PROCESS_BYTES = 4_000_000  # so much is read sooner than processes are started
+IN_PROCESS_BYTES = 64_000_000  # so much text is read sooner than processes are started and handed their results
+UNPACKED_RATIO = 16  # compressed recordings unfold about so far
 AHEAD = 2  # files in flight per process
 DIED = "the process that read it died, maybe for lack of memory: read it alone on a larger machine"
 
@@ -42,8 +43,9 @@ def read_all(
 
 
 def _size(path: Path) -> int:
+    """Return about how many bytes of text the file holds."""
     try:
-        return path.stat().st_size
+        return path.stat().st_size * (UNPACKED_RATIO if path.suffix in (".gz", ".parquet") else 1)
     except OSError:
         return 0
 
