@@ -33,6 +33,7 @@ Array = np.ndarray[Any, Any]
 DERIVED = tuple(name for name in schema.names() if schema.table(name).derived)
 VIOLATING_SHARE = 0.2  # classes of calls in which more than this share is impossible were matched wrongly
 TOLERANCE_NS = 2_000_000
+FEWEST_ROUNDS = 3  # with fewer repetitions of the calls' pattern nothing in the recording is a step
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def _priced(
     """Return `rank_steps`, `step_times` and `blame` of the calls of one recorder."""
     if (collectives["step"] < 0).all():
         collectives = layout.number_rounds(collectives)
+        if collectives["step"].nunique() < FEWEST_ROUNDS:
+            return {}
     else:
         collectives = layout.only(collectives, (collectives["step"] >= 0).to_numpy())
     stage_of = layout.stages(tables["ranks"], collectives)

@@ -1,6 +1,7 @@
 """Small jobs with known truth: data-parallel steps of a few buckets that meet at the end, and a pipeline."""
 
 import numpy as np
+import pandas as pd
 
 from skewscope.frames import all_tables, frame
 
@@ -116,3 +117,31 @@ def _point_to_point(calls, ops, marks):
         "steps": frame("steps", {"job": "job", "step": number, "rank": who, "phase": "step", "start_ns": at(first),
                                  "end_ns": at(last), "source": "kineto"}),
     })  # fmt: skip
+
+
+def meeting(own_ms, groups, transfer_ms=0.5):
+    """Return tables of a job of layers: `own_ms` [steps, layers, ranks], then a call in the rank's group of `groups`.
+
+    `groups` is a list, one entry per layer: the communicators (tuples of ranks) that meet there, every rank in one. All
+    calls block: a rank goes on when its group is done. This is how tensor and expert parallel layers run.
+    """
+    own_ms = np.asarray(own_ms, dtype=float)
+    calls, ops, marks = [], [], []
+    clock = np.zeros(own_ms.shape[2])
+    for step, layers in enumerate(own_ms):
+        begin = clock.copy()
+        for layer, own in enumerate(layers):
+            ready = clock + own
+            ops.extend((rank, step, "cpu", clock[rank], ready[rank]) for rank in range(len(clock)))
+            for members in groups[layer]:
+                done = max(ready[list(members)]) + transfer_ms
+                calls.extend((rank, step, layer, members, ready[rank], done) for rank in members)
+                clock[list(members)] = done
+        marks.extend((rank, step, begin[rank], clock[rank]) for rank in range(len(clock)))
+    rank, step, layer, members, ready, done = (list(part) for part in zip(*calls, strict=True))
+    tables = _tables(
+        list(zip(rank, step, layer, ready, done, strict=True)), ops, marks, None, "0", "kineto", len(clock)
+    )
+    names = ["-".join(map(str, one)) for one in members]
+    tables["collectives"] = tables["collectives"].assign(group=pd.Categorical(names))
+    return tables

@@ -140,3 +140,29 @@ def test_calls_that_cannot_belong_together_are_counted_not_blamed():
     calls.loc[odd, ["ready_ns", "start_ns", "end_ns"]] += 13_000_000 * (calls.loc[odd, "step"].to_numpy()[:, None] % 5)
     derived = attribute({**tables, "collectives": calls})
     assert any("could not be matched" in warning for warning in derived.warnings)
+
+
+PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7)]
+ACROSS = [(0, 2, 4, 6), (1, 3, 5, 7)]
+EXPERTS = [(0, 1, 2, 3), (4, 5, 6, 7)]
+
+
+@pytest.mark.parametrize("inner", [PAIRS, EXPERTS], ids=["tensor", "expert"])
+def test_a_slow_shard_is_told_from_the_partner_that_waits_for_it(inner):
+    own = jobs.even(steps=10, buckets=5, ranks=8, ms=6.0)
+    own[:, :, 3] *= 1.4
+    derived = attribute(jobs.meeting(own, [inner] * 4 + [ACROSS]))
+    row = price(derived, "rank", "own", 3)
+    assert row["lost_s"] == pytest.approx(5 * 6 * 0.4e-3, rel=0.15)
+    assert row["hit_share_ratio"] == 1.0
+    partner = price(derived, "rank", "own", 2)
+    assert partner is None or partner["lost_share_ratio"] < 0.02
+    waits = derived.tables["rank_steps"].groupby("rank")["wait_ns"].median()
+    assert waits.idxmin() == 3
+
+
+def test_calls_without_a_pattern_have_no_steps():
+    tables = jobs.data_parallel(jobs.even(steps=1, buckets=2), with_ops=False)
+    bare = tables["collectives"].assign(step=-1)
+    derived = attribute(all_tables({"collectives": bare}))
+    assert not len(derived.tables["step_times"]) and len(derived.tables["arrivals"])
