@@ -64,7 +64,7 @@ def _attribute_calls(tables: dict[str, pd.DataFrame], derived: dict[str, pd.Data
     warnings: list[str] = []
     node_of = layout.nodes(tables["ranks"])
     matched, alignment = _matched(collectives, node_of)
-    wrong = _mismatched(collectives, matched, warnings)
+    wrong = _mismatched(collectives, matched, alignment, warnings)
     if wrong.any():
         collectives = layout.only(collectives, ~wrong)
         matched, alignment = _matched(collectives, node_of)
@@ -160,13 +160,16 @@ def _primary(collectives: pd.DataFrame) -> str:
     return max(worth, key=lambda source: worth[source])
 
 
-def _mismatched(collectives: pd.DataFrame, matched: calls.Calls, warnings: list[str]) -> Array:
+def _mismatched(
+    collectives: pd.DataFrame, matched: calls.Calls, alignment: clocks.Alignment, warnings: list[str]
+) -> Array:
     """Return which rows of `collectives` belong to classes that were matched wrongly; adds a warning for each class."""
     wrong = np.zeros(len(collectives), dtype=bool)
     if not len(matched.row):
         return wrong
     synchronising = np.asarray(collectives["op"].isin(calls.SYNCHRONISING))[matched.row][matched.runs.first]
-    bad = calls.violations(matched, TOLERANCE_NS) & synchronising & (matched.runs.size > 1)
+    doubt = segments.maximum(alignment.uncertainty_of(matched.rank), matched.runs)
+    bad = calls.violations(matched, TOLERANCE_NS + 2 * doubt) & synchronising & (matched.runs.size > 1)
     kind = segments.numbered(*(collectives[name].cat.codes.to_numpy() for name in ("source", "group", "op_class")))
     of_call = kind[matched.row][matched.runs.first]
     share = np.bincount(of_call, bad) / np.maximum(np.bincount(of_call, synchronising), 1)

@@ -80,11 +80,14 @@ def on_common_clock(calls: Calls, shift_ns: Array, sends: Array) -> Calls:
     return replace(calls, ready=ready, end=np.where(sends & (end >= 0), np.minimum(end, received[calls.runs.of]), end))
 
 
-def violations(calls: Calls, tolerance_ns: int) -> Array:
-    """Return per call whether a member ended before another arrived, which no synchronising call can do."""
+def violations(calls: Calls, tolerance_ns: Array) -> Array:
+    """Return per call whether a member ended before another arrived, which no synchronising call can do.
+
+    `tolerance_ns` [calls] is what the clocks may be wrong by.
+    """
     known = calls.end >= 0
     first_end = segments.minimum(np.where(known, calls.end, np.iinfo(np.int64).max), calls.runs)
-    return calls.last_ready - tolerance_ns > first_end
+    return np.asarray(calls.last_ready - tolerance_ns.astype(np.int64) > first_end)
 
 
 def arrivals(collectives: pd.DataFrame, calls: Calls, doubt_ns: Array) -> pd.DataFrame:
