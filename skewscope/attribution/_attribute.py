@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,9 @@ def _priced(
             return {}
     else:
         collectives = layout.only(collectives, (collectives["step"] >= 0).to_numpy())
-    stage_of = layout.stages(tables["ranks"], collectives)
+    asked = collectives["rank"].to_numpy(), collectives["ready_ns"].to_numpy()
+    aligned = collectives.assign(ready_ns=asked[1] + alignment.shift(*asked))
+    stage_of = layout.stages(tables["ranks"], aligned)
     matched = calls.match(collectives)
     if not (matched.ready >= 0).any():
         return {}
@@ -169,7 +171,9 @@ def _mismatched(
         return wrong
     synchronising = np.asarray(collectives["op"].isin(calls.SYNCHRONISING))[matched.row][matched.runs.first]
     doubt = segments.maximum(alignment.uncertainty_of(matched.rank), matched.runs)
-    bad = calls.violations(matched, TOLERANCE_NS + 2 * doubt) & synchronising & (matched.runs.size > 1)
+    sends = np.asarray(collectives["op"] == "send")[matched.row]  # a buffered send may end before anybody receives
+    ending = replace(matched, end=np.where(sends, -1, matched.end))
+    bad = calls.violations(ending, TOLERANCE_NS + 2 * doubt) & synchronising & (matched.runs.size > 1)
     kind = segments.numbered(*(collectives[name].cat.codes.to_numpy() for name in ("source", "group", "op_class")))
     of_call = kind[matched.row][matched.runs.first]
     share = np.bincount(of_call, bad) / np.maximum(np.bincount(of_call, synchronising), 1)

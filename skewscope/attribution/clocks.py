@@ -4,11 +4,12 @@ A synchronising collective completes on all members within a transfer's tail, so
 clock differences plus noise. Medians over many calls give the offset, their spread its uncertainty. An offset that
 does not stand out from that noise, or from the tail of the transfers themselves (a ring over a slow link ends at
 different times too), is not applied: it becomes the uncertainty of the clock instead.
+Ranks that only exchange messages, as in a pipeline, are timed both ways instead.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ BEYOND_NOISE = 3.0  # and below this many spreads of one end time they are how t
 FEWEST_CALLS = 5
 FEWEST_FOR_DRIFT = 30
 ROUNDS = 12
+MESSAGE_DOUBTS = 3.0  # an offset from messages must exceed so many of its error bounds
+LEAST_MESSAGE_NS = 1e6
 ASSUMED_NS = 1e6  # hosts without evidence: what NTP keeps on a quiet network
 
 
@@ -62,6 +65,14 @@ class Alignment:
 def align(collectives: pd.DataFrame, calls: Calls, node_of: dict[int, str]) -> Alignment:
     """Return the alignment of the ranks' clocks from the end times of `calls`; `node_of` maps rank to host."""
     ranks = np.unique(calls.rank)
+    found = _from_collectives(collectives, calls, ranks, node_of)
+    if (found.pairs > 0).all():
+        return found
+    return _from_messages(collectives, calls, found)
+
+
+def _from_collectives(collectives: pd.DataFrame, calls: Calls, ranks: Array, node_of: dict[int, str]) -> Alignment:
+    """Return the alignment from calls whose members end together; ranks without any keep offset 0, unknown."""
     use = (calls.end >= 0) & np.asarray(collectives["op"].isin(SYNCHRONISING))[calls.row]
     enough = segments.total(use.astype(np.int64), calls.runs)[calls.runs.of] > 1 if len(calls.row) else use
     rows = np.flatnonzero(use & enough)
@@ -81,6 +92,51 @@ def align(collectives: pd.DataFrame, calls: Calls, node_of: dict[int, str]) -> A
     clear = (size > SIGNIFICANT * error) & (size > BEYOND_NOISE * spread) & (pairs >= FEWEST_CALLS)
     clear &= size > _tail(calls, rows)
     return Alignment(ranks, offset, np.where(clear, drift, 0.0), np.where(clear, error, size), clear, pairs, pivot)
+
+
+def _from_messages(collectives: pd.DataFrame, calls: Calls, found: Alignment) -> Alignment:
+    """Return the alignment with ranks that only exchange messages added: two-way timing, as network time does it.
+
+    The fastest message each way takes the latency plus or minus the offset; half their difference is the offset, half
+    their sum bounds its error. Ranks are chained from a known one (else the lowest) along the most certain pairs.
+    """
+    messages = _fastest(collectives, calls)
+    offset = dict(zip(found.rank.tolist(), found.offset_ns.tolist(), strict=True))
+    known = {int(rank): 0.0 for rank in found.rank[found.pairs > 0]}
+    if not known and len(messages):
+        known = {int(messages["src"].min()): 0.0}
+    back = messages.rename(columns={"src": "dst", "dst": "src", "delay": "back"})[["src", "dst", "back"]]
+    both = messages.merge(back, on=["src", "dst"]).assign(error=lambda pair: (pair["delay"] + pair["back"]) / 2)
+    counted = dict.fromkeys(known, 0)
+    for pair in sorted(both.to_dict("records"), key=lambda pair: pair["error"]) * len(found.rank):
+        src, dst = int(pair["src"]), int(pair["dst"])
+        if src in known and dst not in known:
+            offset[dst] = offset[src] + (pair["delay"] - pair["back"]) / 2
+            known[dst], counted[dst] = known[src] + abs(pair["error"]), int(pair["count"])
+        if len(known) == len(found.rank):
+            break
+    added = np.array([found.pairs[at] == 0 and int(rank) in known for at, rank in enumerate(found.rank)])
+    moved = np.array([offset[int(rank)] for rank in found.rank])
+    doubt = np.array([known.get(int(rank), np.nan) for rank in found.rank])
+    clear = added & (np.abs(moved) > MESSAGE_DOUBTS * doubt) & (np.abs(moved) > LEAST_MESSAGE_NS)
+    return replace(
+        found, offset_ns=np.where(added, moved, found.offset_ns), aligned=found.aligned | clear,
+        uncertainty_ns=np.where(added, np.where(clear, doubt, np.maximum(doubt, np.abs(moved))), found.uncertainty_ns),
+        pairs=np.where(added, [counted.get(int(rank), 0) for rank in found.rank], found.pairs),
+    )  # fmt: skip
+
+
+def _fastest(collectives: pd.DataFrame, calls: Calls) -> pd.DataFrame:
+    """Return per ordered pair of ranks the shortest time from send to received, ns, and the number of messages."""
+    op = np.asarray(collectives["op"].astype(object))[calls.row]
+    begin = pd.DataFrame({"call": calls.runs.of, "src": calls.rank, "sent": calls.ready})[op == "send"]
+    finish = pd.DataFrame({"call": calls.runs.of, "dst": calls.rank, "got": calls.end})[
+        (op == "recv") & (calls.end >= 0)
+    ]
+    joined = begin.merge(finish, on="call")
+    joined["delay"] = (joined["got"] - joined["sent"]).astype(float)
+    fastest = joined.groupby(["src", "dst"], as_index=False).agg(delay=("delay", "min"), count=("delay", "size"))
+    return pd.DataFrame(fastest)
 
 
 def table(alignment: Alignment, node_of: dict[int, str]) -> pd.DataFrame:

@@ -166,3 +166,19 @@ def test_calls_without_a_pattern_have_no_steps():
     bare = tables["collectives"].assign(step=-1)
     derived = attribute(all_tables({"collectives": bare}))
     assert not len(derived.tables["step_times"]) and len(derived.tables["arrivals"])
+
+
+def test_clocks_of_a_pipeline_are_timed_both_ways():
+    tables = jobs.pipeline([2.0, 2.0, 4.0, 2.0])
+    for name, columns in (("collectives", ["ready_ns", "start_ns", "end_ns"]), ("ops", ["start_ns", "end_ns"]),
+                          ("steps", ["start_ns", "end_ns"])):  # fmt: skip
+        moved = tables[name].copy()
+        for rank, off_ms in ((1, 700), (2, -90), (3, 5000)):
+            moved.loc[moved["rank"] == rank, columns] += off_ms * jobs.MS
+        tables[name] = moved
+    derived = attribute(tables)
+    clocks = derived.tables["clocks"].set_index("node")["offset_ns"]
+    assert (clocks - clocks["rank0"]).tolist() == pytest.approx([0, 700e6, -90e6, 5000e6], abs=1e6)
+    stage = derived.tables["blame"].query("kind == 'stage'")
+    assert stage["stage"].tolist() == [2]
+    assert stage["rate_ratio"].iloc[0] == pytest.approx(2.0, rel=0.05)
