@@ -124,21 +124,24 @@ def judged_arrivals(tables: Frames) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class LastArriver:
-    """The rank that arrives last most often: how often, in how many calls and steps, and what the others wait."""
+    """The rank that arrives last most often: how often, in how many calls and steps, and what the others wait in all.
+
+    `steps_count` is 0 where the recording has no steps.
+    """
 
     rank: int
     share_ratio: float
     calls_count: int
     steps_count: int
     peers_count: int
-    lost_s: float
+    waited_s: float
     confidence_ratio: float
 
 
 def last_arrivers(tables: Frames) -> LastArriver | None:
     """Return the rank that arrives last most often, None where nobody can be judged.
 
-    What the others wait is the smallest wait among them, per step: by how much the last one was later than the next.
+    What the others wait is their median wait, summed over the calls at which the rank was last.
     """
     judged = judged_arrivals(tables)
     if not len(judged):
@@ -148,10 +151,10 @@ def last_arrivers(tables: Frames) -> LastArriver | None:
     mine = judged[((judged["rank"] == rank) & judged["last"]).to_numpy()]
     others = judged[((judged["rank"] != rank) & judged["call"].isin(mine["call"])).to_numpy()]
     waited = others.groupby("call")["wait_ns"].median().sum() / 1e9
-    steps = max(int(judged["step"].nunique()), 1)
+    steps = int(judged.loc[(judged["step"] >= 0).to_numpy(), "step"].nunique())
     count, hits = len(judged[(judged["rank"] == rank).to_numpy()]), len(mine)
     chance = binomial_tail(hits, count, 1.0 / len(calls)) * len(calls) if len(calls) > 1 else 1.0
-    return LastArriver(rank, hits / count, count, steps, len(calls) - 1, float(waited) / steps, max(0.0, 1.0 - chance))
+    return LastArriver(rank, hits / count, count, steps, len(calls) - 1, float(waited), max(0.0, 1.0 - chance))
 
 
 def lost_share_alert(condition: str, lost_share: float, for_s: int, severity: str, summary: str) -> Rule:

@@ -101,25 +101,30 @@ class CollLateRank:
         if last is None or last.calls_count < self.fewest_calls_count // 2:
             return
         step_s = _prices.step_s(tables)
-        share_of_step = last.lost_s / step_s if step_s > 0 else 0.0
+        lost_s = last.waited_s / last.steps_count if last.steps_count else 0.0
+        share_of_step = lost_s / step_s if step_s > 0 else 0.0
         always = last.share_ratio >= self.always_last_ratio and last.calls_count >= self.fewest_calls_count
-        few = last.steps_count < self.fewest_steps_count and share_of_step >= self.lost_share_ratio
+        few = 0 < last.steps_count < self.fewest_steps_count and share_of_step >= self.lost_share_ratio
         if last.confidence_ratio < self.confidence_ratio or last.peers_count < self.fewest_peers_count:
             return
         if not always and not (few and last.share_ratio >= self.hit_share_ratio):
             return
         why = "" if always else f"; {last.steps_count} step(s) are too few to tell a slow rank from chance"
+        waiting = (
+            f"{_prices.duration(lost_s)} per step" if last.steps_count else _prices.duration(last.waited_s) + " in all"
+        )
         yield Finding(
             condition="coll-late-rank", subject=_subject(tables, last.rank, -1),
             role="culprit" if always else "context", severity="S4", confidence=last.confidence_ratio if always else 0.5,
-            window=_prices.steps_of(tables), lost_s=last.lost_s, lost_share=share_of_step,
+            window=_prices.steps_of(tables), lost_s=lost_s, lost_share=share_of_step,
+            lost_once_s=0.0 if last.steps_count else last.waited_s,
             evidence=(
                 _prices.evidence("last_arriver_share", last.share_ratio, 1.0 / (last.peers_count + 1),
                                  self.always_last_ratio, "ratio"),
                 _prices.evidence("late_over_step", share_of_step, 0.0, self.lost_share_ratio, "ratio"),
             ),
             summary=f"rank {last.rank} arrives last at {last.share_ratio:.0%} of {last.calls_count} collectives and "
-            f"keeps the others waiting {_prices.duration(last.lost_s)} per step{why}",
+            f"keeps the others waiting {waiting}{why}",
             advice=f"compare the GPU and host of rank {last.rank} with its peers' when the job allows it",
         )  # fmt: skip
 
