@@ -41,7 +41,7 @@ class CollLateRank:
     hit_share_ratio: float = 0.5
     lost_share_ratio: float = 0.05
     plain_share_ratio: float = 0.10
-    small_hit_share_ratio: float = 0.8
+    small_hit_share_ratio: float = 0.9
     rate_ratio: float = 1.05
     confidence_ratio: float = 0.9
     fewest_peers_count: int = 2

@@ -18,6 +18,7 @@ from .timeline import Timeline
 
 Array = np.ndarray[Any, Any]
 
+NEAR_RATIO = 0.8  # two ranks of one slow host are slow together: the second must not hide behind the first
 CANDIDATES = 8  # ranks priced one by one; the others' own work is nowhere near theirs
 HEAVY_STAGE = 1.10  # conditions: a stage is out of balance from 1.1 times the median stage
 SCREEN_SHARE = 0.01  # ranks whose own work exceeds their peers' by less than this share of the step are not priced
@@ -187,11 +188,24 @@ def _compare(pricer: Pricer, rank: int, usual: Array, inside: slice) -> tuple[fl
     table = np.array(list(excess.values()))[:, inside]
     own = table[list(excess).index(rank)]
     seen = np.isfinite(own)
-    hits = own[seen] >= np.nanmax(table[:, seen], axis=0) if seen.any() else np.zeros(0, dtype=bool)
+    slow = among_slowest(table[:, seen])
+    place = list(excess).index(rank)
+    hits = slow[place]
     if len(hits) < 2:
         return rate, peers, float(hits.mean()) if len(hits) else float("nan"), _within_step(pricer, rank, usual)
-    chance = chance_of_hits(hits, len(pricer.steps), 1.0 / max(len(excess), 2), len(excess))
+    usual_share = max(1.0 / max(len(excess), 2), float(np.delete(slow, place, axis=0).mean()) if len(slow) > 1 else 0.5)
+    chance = chance_of_hits(hits, len(pricer.steps), usual_share, len(excess))
     return rate, peers, float(hits.mean()), 1.0 - chance
+
+
+def among_slowest(excess: Array) -> Array:
+    """Return which of [ranks, steps] stand within NEAR_RATIO of the step's largest excess: a slow rank, or a slow pair.
+
+    >>> among_slowest(np.array([[50.0, 1.0], [48.0, -2.0], [2.0, 9.0]])).tolist()
+    [[True, False], [True, False], [False, True]]
+    """
+    most = np.nanmax(excess, axis=0, initial=0.0)
+    return np.asarray((excess >= NEAR_RATIO * most) & (excess > 0))
 
 
 def _within_step(pricer: Pricer, rank: int, usual: Array) -> float:

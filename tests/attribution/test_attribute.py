@@ -182,3 +182,13 @@ def test_clocks_of_a_pipeline_are_timed_both_ways():
     stage = derived.tables["blame"].query("kind == 'stage'")
     assert stage["stage"].tolist() == [2]
     assert stage["rate_ratio"].iloc[0] == pytest.approx(2.0, rel=0.05)
+
+
+def test_two_ranks_of_one_slow_host_are_both_found():
+    own = jobs.even(ranks=8)
+    own[:, :, 4:6] *= 1.5
+    derived = attribute(jobs.data_parallel(own))
+    for rank in (4, 5):
+        row = price(derived, "rank", "own", rank)
+        assert row["hit_share_ratio"] > 0.9 and row["confidence_ratio"] > 0.95
+        assert row["lost_s"] == pytest.approx(0.015, rel=0.1)
