@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 
 from .contracts import SEVERITIES, Finding
 
-HARD = ("coll-desync", "coll-missing-rank", "coll-hang")
-NAMED_CAUSES = ("data-loader-stall", "host-gc-pause", "coll-slow-endpoint")
-SYMPTOMS = ("step-shift", "step-spike", "pp-bubble-stall", "comm-exposed", "coll-slow-group", "host-clock-skew")
 EXPLAINED = {  # what each cause makes visible elsewhere
     "coll-late-rank": ("tp-straggler", "coll-slow-group", "step-shift", "step-spike", "pp-bubble-stall"),
     "data-loader-stall": ("coll-late-rank", "tp-straggler", "step-shift", "step-spike", "coll-slow-group"),

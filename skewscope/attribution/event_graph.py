@@ -30,7 +30,7 @@ class EventGraph:
     """The plan to replay, its recorded durations [nodes] in ns, and where things are.
 
     `work` [events] node of each event's own work; `after` [events] node that ends each event; `transfer_row` the row of
-    `Calls` of each transfer node, `transfer` those nodes; `origin_ns` time zero.
+    `Calls` of each transfer node, `transfer` those nodes. Time zero is where the first event begins.
     """
 
     plan: replay.Plan
@@ -39,7 +39,6 @@ class EventGraph:
     after: Array
     transfer: Array
     transfer_row: Array
-    origin_ns: int
 
 
 def build(calls: Calls, start_ns: Array, line: Timeline) -> EventGraph:
@@ -71,7 +70,7 @@ def build(calls: Calls, start_ns: Array, line: Timeline) -> EventGraph:
     ended = np.where(calls.end[needed] >= 0, calls.end[needed], join_time[call_of[needed]])
     duration[transfer_of[needed]] = np.maximum(ended - join_time[call_of[needed]], 0)
     graph = replay.Graph(np.concatenate(src), np.concatenate(dst), nodes)
-    return EventGraph(replay.plan(graph), duration, np.arange(events), after, transfer_of[needed], needed, origin)
+    return EventGraph(replay.plan(graph), duration, np.arange(events), after, transfer_of[needed], needed)
 
 
 def _join_times(calls: Calls, queued_row: Array, queued_behind: Array) -> Array:

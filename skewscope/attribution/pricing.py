@@ -27,7 +27,6 @@ class Pricer:
     steps: Array
     step_of_event: Array
     base_ns: Array
-    end_ns: Array
 
     def with_own(self, own_ns: Array) -> Array:
         """Return node durations [nodes] with each segment's own work replaced by `own_ns` [segments]."""
@@ -64,7 +63,7 @@ def pricer(graph: EventGraph, line: Timeline, work: Work, step: Array) -> Pricer
     steps, step_of_event = np.unique(step, return_inverse=True)
     ends = replay.finish_times(graph.plan, graph.duration[None, :])[0][graph.after]
     base = step_lengths(ends, step_of_event, len(steps))
-    return Pricer(graph, line, work, steps, step_of_event, base, ends)
+    return Pricer(graph, line, work, steps, step_of_event, base)
 
 
 def step_lengths(end_ns: Array, step: Array, steps: int) -> Array:
