@@ -12,13 +12,13 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test lint bench derived clean check-python browser
+.PHONY: demo test lint bench derived clean check-python browser prometheus
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
-test: browser lint
+test: browser prometheus lint
 	$(TEST)/python -m pytest --cov --cov-report=term:skip-covered --durations=12 $(PYTEST_FLAGS)
 
 lint: .venv-test/.installed
@@ -32,6 +32,7 @@ bench: .venv-bench/.installed
 
 derived: .venv-test/.installed
 	$(TEST)/skewscope conditions --readme > detectors/README.md
+	$(TEST)/skewscope metrics --readme > agents/METRICS.md
 
 clean:
 	rm -rf .venv-test .venv-bench .venv/.installed build dist *.egg-info skewscope-report .coverage .coverage.* htmlcov
@@ -55,9 +56,15 @@ check-python:
 		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
 	} || { echo "could not install it: run 'apt-get install python3-venv' as root, then make again" >&2; exit 2; }
 
-# The page tests look at the report in a real browser.
+# The page tests look at the report in a real browser; the agent's tests are scraped by a real Prometheus.
 browser:
 	@[ -n "$(BROWSER)" ] || { \
 		echo "chromium is missing; installing it with apt-get ..." >&2; \
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends chromium; \
 	} || echo "no browser could be installed: the page tests that need one are skipped" >&2
+
+prometheus:
+	@command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || { \
+		echo "prometheus is missing; installing it with apt-get ..." >&2; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends prometheus prometheus-node-exporter gcc libc6-dev; \
+	} || echo "no Prometheus could be installed: the tests that need one are skipped" >&2

@@ -48,6 +48,7 @@ class CollLateRank:
     fewest_steps_count: int = 3
     other_cause_ratio: float = 0.6
     always_last_ratio: float = 0.9
+    least_share_ratio: float = 0.001  # always last by less of a step is of no use to anybody
     fewest_calls_count: int = 12
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
@@ -104,6 +105,8 @@ class CollLateRank:
         lost_s = last.waited_s / last.steps_count if last.steps_count else 0.0
         share_of_step = lost_s / step_s if step_s > 0 else 0.0
         always = last.share_ratio >= self.always_last_ratio and last.calls_count >= self.fewest_calls_count
+        if always and step_s > 0 and share_of_step < self.least_share_ratio:
+            return
         few = 0 < last.steps_count < self.fewest_steps_count and share_of_step >= self.lost_share_ratio
         if last.confidence_ratio < self.confidence_ratio or last.peers_count < self.fewest_peers_count:
             return

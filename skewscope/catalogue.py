@@ -12,6 +12,8 @@ from typing import Any
 
 from .errors import UsageError
 
+LISTS = {"detectors": "skewscope conditions", "collectors": "skewscope agent --list"}
+
 
 @dataclass(frozen=True)
 class Room:
@@ -21,9 +23,13 @@ class Room:
     module: str
     class_name: str
 
-    def load(self) -> Any:  # noqa: ANN401 - rooms of every kind pass here
-        """Return a fresh instance of the room's class with default thresholds."""
-        return getattr(import_module(self.module), self.class_name)()
+    def load(self, *arguments: Any) -> Any:  # noqa: ANN401 - rooms of every kind pass here
+        """Return a fresh instance of the room's class, by default with default thresholds."""
+        return self.kind()(*arguments)
+
+    def kind(self) -> Any:  # noqa: ANN401 - rooms of every kind pass here
+        """Return the room's class."""
+        return getattr(import_module(self.module), self.class_name)
 
     def page(self) -> str:
         """Return the module docstring, which is the room's page."""
@@ -58,8 +64,9 @@ def room(package: str, room_id: str) -> Room:
     from difflib import get_close_matches
 
     near = get_close_matches(room_id, [candidate.id for candidate in rooms(package)], n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else f"`skewscope conditions` lists {package}"
-    raise UsageError(f"no {package[:-1]} is called {room_id!r}; {hint}")
+    kind = package.rpartition(".")[2]
+    hint = f"did you mean {', '.join(near)}?" if near else f"`{LISTS.get(kind, 'skewscope --help')}` lists all"
+    raise UsageError(f"no {kind[:-1]} is called {room_id!r}; {hint}")
 
 
 def load(module: str) -> ModuleType:

@@ -1,9 +1,9 @@
-"""What every room owes: sources give readings, detectors give findings, commands give exit codes."""
+"""What every room owes: sources give readings, detectors findings, collectors samples, commands exit codes."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from .subjects import Subject
 
 if TYPE_CHECKING:
+    import argparse
+
     import numpy as np
     import pandas as pd
 
@@ -142,6 +144,53 @@ class Detector(Protocol):
 
     def cases(self) -> Iterable[World]:
         """Return small worlds: quiet, a near miss, the condition."""
+
+
+# One number of one metric: its sample name (a metric of `skewscope.metrics`, with _bucket, _sum or _count for
+# histograms and summaries), the label values in declared order (a bucket's bound last), the value, and for a bucket
+# perhaps an exemplar in OpenMetrics' own form.
+Sample = tuple[str, tuple[str, ...], float] | tuple[str, tuple[str, ...], float, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a collector looks. Tests give it fake roots and a fake library; nothing else leads to the machine.
+
+    `board` is what collectors leave for one another, each under its own name (`board["nvml-info"] = ...`): plain
+    values of JSON, replaced whole, so that a reader in another thread never sees half of one.
+    """
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    dev: Path = Path("/dev")
+    spool: Path = Path("/run/skewscope/spool")
+    archive: Path | None = None  # where full records are kept; None keeps none
+    nvml: Any = None  # the module pynvml or a fake of it
+    options: Mapping[str, str] = field(default_factory=dict)  # of all collectors, as `ras.address`
+    board: dict[str, Any] = field(default_factory=dict)
+    now_s: Callable[[], float] = time.time  # realtime
+    clock_s: Callable[[], float] = time.monotonic
+
+
+class Collector(Protocol):
+    """Reads one part of the node. It never loops, sleeps, logs or times itself: the node does.
+
+    `process` is "host" (a thread of the agent) or "nvml" (a process of its own, which may be killed at any time);
+    `group` is "fast" or "slow"; `exports` names all metrics that can come.
+    """
+
+    process: ClassVar[str]
+    group: ClassVar[str]
+    exports: ClassVar[tuple[str, ...]]
+
+    def __init__(self, place: Place) -> None:
+        """Remember where to look; opens nothing and raises nothing."""
+
+    def collect(self) -> Iterable[Sample]:
+        """Return the samples of now. A file or call that fails is left out and must not hide the others.
+
+        Raises NoData with the reason where this node has nothing of the kind, any other error where it should have.
+        """
 
 
 class Command(Protocol):

@@ -15,12 +15,21 @@ from pathlib import Path
 import pytest
 
 from skewscope import catalogue, commands, tables
+from skewscope.metrics import AREAS, METRICS, Metric
 
 ROOT = Path(__file__).parents[1]
 CODE = ("skewscope", "agents", "detectors", "dashboards")
 WINGS = ("agents", "detectors", "dashboards")
 SECTIONS = ("Why it hurts", "How it is seen", "What to do")
 SAMPLES_BYTES = 8_000_000
+UNITS = (
+    "bytes_per_second", "transfers_per_second", "seconds", "bytes", "ratio", "hertz", "celsius", "watts", "joules",
+)  # fmt: skip
+COUNTED = ("lanes", "ticks", "tokens")  # told as a unit where the name ends with them, or left out as of a plain count
+NO_BASE_UNIT = re.compile(r"_(ms|us|ns|milliseconds|microseconds|nanoseconds|minutes|hours|kib|mib|gib|kb|mb|gb|mhz|ghz"
+                          r"|milliwatts|millijoules|percent|mbps|gbps)(_|$)")  # fmt: skip
+SERIES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+TAKEN_LABELS = {"le", "quantile", "instance", "type"}
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 
@@ -29,10 +38,16 @@ def python_files(*folders: str) -> Iterator[Path]:
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 
+def folder(package: str) -> Path:
+    """Return where a package lies, as setuptools finds it: by its own entry, else within its parent."""
+    parent, _, name = package.rpartition(".")
+    mapped = SETUP["package-dir"].get(package)
+    return Path(mapped) if mapped else folder(parent) / name if parent else Path(name)
+
+
 def test_every_package_is_shipped():
     found = {path.parent.relative_to(ROOT) for path in python_files(*CODE, "sample_data") if path.name == "__init__.py"}
-    named = {Path(SETUP["package-dir"].get(name, name.replace(".", "/"))) for name in SETUP["packages"]}
-    assert found == named
+    assert found == {folder(name) for name in SETUP["packages"]}
 
 
 def named_modules(tree: ast.AST) -> Iterator[str]:
@@ -93,6 +108,94 @@ def test_the_list_of_conditions_is_fresh(capsys: pytest.CaptureFixture[str]):
     assert written.read_text() == capsys.readouterr().out, "stale: run `make derived`"
 
 
+def complaints(metric: Metric) -> Iterator[str]:
+    """Yield what is wrong with a metric's name, unit, labels or text, by the conventions of Prometheus."""
+    form = r"skewscope:[a-z0-9_]+:[a-z0-9_]+" if metric.kind == "recorded" else r"skewscope(_[a-z0-9]+)+"
+    bare = metric.name.removesuffix("_total").removesuffix("_per_step")
+    unit = next((unit for unit in (*UNITS, "info") if bare.endswith(f"_{unit}")), "")
+    fitting = {unit} if unit else {"", "bool", *(word for word in COUNTED if bare.endswith(f"_{word}"))}
+    if not re.fullmatch(form, metric.name) or NO_BASE_UNIT.search(metric.name):
+        yield "name"
+    if metric.name.endswith("_total") != (metric.kind == "counter"):
+        yield "_total"
+    if metric.kind != "recorded" and metric.unit not in fitting:
+        yield "unit"
+    if metric.name.endswith(("_bucket", "_sum", "_count")):
+        yield "suffix"
+    if len(set(metric.labels)) < len(metric.labels) or TAKEN_LABELS & set(metric.labels):
+        yield "labels"
+    for label, values in metric.values.items():
+        sound = all(re.fullmatch(r"[a-z0-9][a-z0-9_]*", value) for value in values)
+        if label not in metric.labels or not values or len(set(values)) < len(values) or not sound:
+            yield f"values of {label}"
+    if metric.buckets and metric.kind != "histogram" or list(metric.buckets) != sorted(set(metric.buckets)):
+        yield "buckets"
+    if "TODO" in metric.help or len(metric.help) < 12 or "\n" in metric.help or metric.help.endswith("."):
+        yield "help"
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_named_and_explained(metric: Metric):
+    assert not list(complaints(metric))
+
+
+@pytest.mark.parametrize(
+    ("metric", "complaint"),
+    [
+        (Metric("gpu_power_watts", "gauge", "watts", "power of the board"), "name"),
+        (Metric("skewscope_x:y", "gauge", "", "a recorded name without a rule"), "name"),
+        (Metric("skewscope_wait_ms", "gauge", "", "time spent waiting"), "name"),
+        (Metric("skewscope_errors", "counter", "", "errors that were seen"), "_total"),
+        (Metric("skewscope_gpus_total", "gauge", "", "GPUs of the node"), "_total"),
+        (Metric("skewscope_wait", "gauge", "seconds", "time spent waiting"), "unit"),
+        (Metric("skewscope_wait_seconds", "gauge", "", "time spent waiting"), "unit"),
+        (Metric("skewscope_gpu_count", "gauge", "", "GPUs of the node"), "suffix"),
+        (Metric("skewscope_gpu_lost", "gauge", "", "1 while it is lost", ("gpu", "gpu")), "labels"),
+        (Metric("skewscope_gpu_lost", "gauge", "", "1 while it is lost", ("gpu",), {"gpu": ("A",)}), "values of gpu"),
+        (Metric("skewscope_gpu_lost", "gauge", "", "1 while it is lost", (), {"gpu": ("a",)}), "values of gpu"),
+        (Metric("skewscope_wait_seconds", "gauge", "seconds", "time spent waiting", buckets=(1,)), "buckets"),
+        (Metric("skewscope_wait_seconds", "histogram", "seconds", "time spent waiting", buckets=(2, 1)), "buckets"),
+        (Metric("skewscope_idle_share", "gauge", "ratio", "share of time without work"), "unit"),
+        (Metric("skewscope_gpu_lost", "gauge", "", "TODO say what this is"), "help"),
+    ],
+    ids=lambda part: part.name if isinstance(part, Metric) else part,
+)
+def test_a_badly_named_metric_is_noticed(metric: Metric, complaint: str):
+    assert list(complaints(metric)) == [complaint]
+
+
+def test_metrics_have_names_of_their_own():
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+@pytest.mark.parametrize("room", catalogue.rooms("detectors"), ids=lambda room: room.id)
+def test_alerts_name_declared_metrics(room: catalogue.Room):
+    known = {f"{metric.name}{end}" for metric in METRICS for end in ("", *SERIES.get(metric.kind, ()))}
+    rule = room.load().alert()
+    assert not set(re.findall(r"\bskewscope[_:][a-z0-9_:]+", rule.expr if rule else "")) - known
+
+
+@pytest.mark.parametrize("room", catalogue.rooms("agents.collectors"), ids=lambda room: room.id)
+def test_collectors_export_declared_metrics(room: catalogue.Room):
+    exports = room.kind().exports
+    assert exports and len(set(exports)) == len(exports)
+    assert not set(exports) - {metric.name for metric in METRICS}
+
+
+def test_somebody_exports_every_metric():
+    """Findings and recorded series come from the analysis and from rules; everything else comes from the agent."""
+    exported = {name for room in catalogue.rooms("agents.collectors") for name in room.kind().exports}
+    exported |= set(catalogue.load("agents.node").EXPORTS)
+    promised = {metric.name for area, metrics in AREAS.items() if area != "finding" for metric in metrics}
+    assert sorted(promised - exported) == []
+
+
+def test_the_list_of_metrics_is_fresh(capsys: pytest.CaptureFixture[str]):
+    assert commands.main(["metrics", "--readme"]) == 0
+    written = ROOT / "agents/METRICS.md"
+    assert written.read_text() == capsys.readouterr().out, "stale: run `make derived`"
+
+
 def text_files() -> Iterator[Path]:
     yield from (path for path in ROOT.iterdir() if path.suffix in (".md", ".toml") or path.name == "Makefile")
     for folder in (*CODE, "tests", "sample_data", ".ci"):
@@ -133,7 +236,8 @@ def test_the_wheel_carries_everything(built: Path):
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {"skewscope/py.typed", "skewscope/agents/__init__.py", "skewscope/dashboards/__init__.py"}
-    wanted |= {f"{room.module.replace('.', '/')}.py" for room in catalogue.rooms("detectors")}
+    for rooms in ("detectors", "agents.collectors"):
+        wanted |= {f"{room.module.replace('.', '/')}.py" for room in catalogue.rooms(rooms)}
     wanted |= {
         f"skewscope/{path.relative_to(ROOT)}"
         for folder in ("sample_data", "dashboards/assets")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import SkewscopeError
+from ..errors import SkewscopeError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,16 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from . import _logging, _parser, _settings
+    from . import _logging
 
-    parser = _parser.build()
-    commands = _parser.commands(parser)
-    _settings.apply(parser, commands, words, os.environ)
-    args = parser.parse_args(words)
+    args, parser = _parsed(words)
     if args.command is None:
         parser.print_help(sys.stderr)
         return 2
     _logging.start(args.log_format, args.verbose - args.quiet)
+    args.words = tuple(words)
     run = args.run
     collecting = gc.isenabled()
     gc.disable()  # millions of short-lived rows and no cycles: collecting costs a tenth of a large analysis
@@ -60,6 +59,18 @@ def _run(words: list[str]) -> int:
         if collecting:
             gc.enable()
     return code
+
+
+def _parsed(words: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+    from . import _parser, _settings
+
+    parser = _parser.build(_parser.named(words[0]) if words else "")
+    try:
+        _settings.apply(parser, _parser.commands(parser), words, os.environ)
+    except UsageError:  # a settings file may speak of other commands too
+        parser = _parser.build()
+        _settings.apply(parser, _parser.commands(parser), words, os.environ)
+    return parser.parse_args(words), parser
 
 
 def _failed(error: BaseException, message: str, code: int, words: Sequence[str]) -> int:

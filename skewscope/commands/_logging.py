@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from datetime import UTC, datetime
 
 LEVELS = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG}
 
@@ -15,6 +14,8 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
+        from datetime import UTC, datetime
+
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         said = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:

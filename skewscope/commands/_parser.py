@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from typing import Any
 
 from .. import __version__
 from ..catalogue import rooms
@@ -21,9 +23,12 @@ Exit codes: 0 done, 1 a finding at or above --fail-on (or a failure), 2 wrong us
 130 interrupted."""
 
 
-def build() -> argparse.ArgumentParser:
-    """Return the whole parser; `args.run` of the parsed arguments is the command to call."""
-    form = argparse.RawDescriptionHelpFormatter
+def build(only: str = "") -> argparse.ArgumentParser:
+    """Return the whole parser; `args.run` of the parsed arguments is the command to call.
+
+    With the id of a command as `only`, the others are not even imported: the agent runs on every node and stays small.
+    """
+    form: Any = _form
     parser = argparse.ArgumentParser(
         "skewscope", description=ABOUT, epilog=MORE, formatter_class=form, allow_abbrev=False
     )
@@ -32,8 +37,10 @@ def build() -> argparse.ArgumentParser:
     parser.set_defaults(config=None, quiet=False, verbose=False, log_format="text")
     inherited = argparse.ArgumentParser(add_help=False)
     _shared(inherited)
-    places = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    places = parser.add_subparsers(prog="skewscope", dest="command", metavar="COMMAND", title="commands")
     for room in rooms("commands"):
+        if only and room.id != only:
+            continue
         page = room.page().strip()
         place = places.add_parser(
             room.id, help=page.splitlines()[0].rstrip(".").replace("%", "%%"), description=page, parents=[inherited],
@@ -43,6 +50,24 @@ def build() -> argparse.ArgumentParser:
         command.arguments(place)
         place.set_defaults(run=command.run)
     return parser
+
+
+def _form(prog: str) -> argparse.HelpFormatter:
+    # argparse would import shutil, and with it three compressors, to learn how wide the terminal is.
+    try:
+        columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
+    except (ValueError, OSError):
+        columns = 80
+    return argparse.RawDescriptionHelpFormatter(prog, width=max(columns - 2, 40))
+
+
+def named(word: str) -> str:
+    """Return the word if it is the id of a command, else "".
+
+    >>> named("agent"), named("--help")
+    ('agent', '')
+    """
+    return word if word in {room.id for room in rooms("commands")} else ""
 
 
 def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +69,8 @@ def _from_file(path: str, shared: Actions, own: Mapping[str, Actions], chosen: s
 
 
 def _toml(path: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
@@ -83,6 +83,8 @@ def _known(name: str, names: Sequence[str], what: str, *, joined: bool = False, 
     key = name.replace("-", "_") if fold else name
     if key in names:
         return key
+    from difflib import get_close_matches
+
     near = get_close_matches(key, names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(names)}"
     raise UsageError(f"{what}{'' if joined else ' '}{name} is unknown; {hint}")

@@ -11,7 +11,7 @@ from .. import tables as schema
 from ..errors import NothingReadable, SchemaError
 from ..frames import concat, frame
 from ..recording import Input, Recording
-from . import _gather_groups, _gather_jobs, _gather_ranks
+from . import _gather_groups, _gather_jobs, _gather_parts, _gather_ranks
 from ._gather_find import files
 from ._gather_pool import Progress, read_all
 from ._gather_read import TIMED, Draft, known_formats
@@ -35,6 +35,7 @@ def gather(
     found, refused = files([Path(path) for path in paths])
     drafts = read_all(found, workers or 0, progress, dask or "")
     ordered = [drafts[path] for path in found]
+    _gather_parts.join(ordered)
     kept = _gather_jobs.one_job(ordered)
     _gather_ranks.with_rank_names(kept)
     _gather_ranks.with_nodes(kept)

@@ -13,6 +13,7 @@ from ..recording import Input
 
 EXTENSIONS = re.compile(r"(\.(json|jsonl|gz|pt|trace|txt|log|csv|parquet|pkl|pickle|ndjson))+$", re.I)
 STRONG = re.compile(r"(?:^|[^a-z])(?:rank|worker)[_-]?(\d{1,7})(?!\d)", re.I)
+RING = re.compile(r"-r(\d{1,7})-\d+(?:\.\d+)*\.ring(?:\.gz)?$")
 WEAK = re.compile(r"(?:^|[_-])(\d{1,5})$")  # longer ones are dates and process ids
 
 
@@ -49,6 +50,8 @@ def name_rank(name: str) -> tuple[int, bool]:
     >>> name_rank("rank_3.json.gz"), name_rank("trace_12"), name_rank("steps.jsonl"), name_rank("worker3_step_12.json")
     ((3, True), (12, False), (-1, False), (3, True))
     """
+    if ring := RING.search(name):
+        return int(ring[1]), True
     stem = EXTENSIONS.sub("", name)
     plain = STRONG.findall(stem)
     if plain:

@@ -1,20 +1,8 @@
-"""The one list of exported metrics, with kind, unit and meaning: alert texts, boards and the agent take names here."""
+"""What the analysis says of a job, and the recorded series that alerts compare with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric: `kind` is gauge, counter or recorded (a recording rule); `labels` in the order they are exported."""
-
-    name: str
-    kind: str
-    unit: str
-    help: str
-    labels: tuple[str, ...] = ()
-
+from ._metric import Metric
 
 _FINDING = ("condition", "severity", "subject_kind", "subject", "node", "rank")
 
@@ -29,17 +17,4 @@ METRICS = (
     Metric("skewscope:step_seconds:p50_10m", "recorded", "seconds", "median step time of the last 10 min", ("job",)),
     Metric("skewscope:step_seconds:p50_1h", "recorded", "seconds", "median step time of the last hour", ("job",)),
     Metric("skewscope:step_seconds:max_10m", "recorded", "seconds", "longest step of the last 10 min", ("job",)),
-    Metric("skewscope_host_clock_offset_seconds", "gauge", "seconds", "offset of the host's clock", ("node",)),
 )  # fmt: skip
-
-
-def metric(name: str) -> Metric:
-    """Return one metric by name; raises KeyError for a name that nobody exports.
-
-    >>> metric("skewscope_finding_active").kind
-    'gauge'
-    """
-    for known in METRICS:
-        if known.name == name:
-            return known
-    raise KeyError(f"no metric {name!r}")

@@ -1,0 +1,68 @@
+"""What inference engines call their metrics, and what we call them."""
+
+from __future__ import annotations
+
+_OURS = "skewscope_serving_"
+# name of the engine -> name of ours; an engine renames now and then, so several of its names may mean the same
+VLLM = {
+    "vllm:num_requests_running": "requests_running",
+    "vllm:num_requests_waiting": "requests_waiting",
+    "vllm:request_success_total": "requests_finished_total",
+    "vllm:kv_cache_usage_perc": "kv_cache_usage_ratio",
+    "vllm:gpu_cache_usage_perc": "kv_cache_usage_ratio",
+    "vllm:prompt_tokens_total": "prompt_tokens_total",
+    "vllm:generation_tokens_total": "generation_tokens_total",
+    "vllm:num_preemptions_total": "preemptions_total",
+    "vllm:prefix_cache_queries_total": "prefix_cache_queries_total",
+    "vllm:gpu_prefix_cache_queries_total": "prefix_cache_queries_total",
+    "vllm:prefix_cache_hits_total": "prefix_cache_hits_total",
+    "vllm:gpu_prefix_cache_hits_total": "prefix_cache_hits_total",
+    "vllm:spec_decode_num_draft_tokens_total": "draft_tokens_total",
+    "vllm:spec_decode_num_accepted_tokens_total": "accepted_tokens_total",
+    "vllm:time_to_first_token_seconds": "time_to_first_token_seconds",
+    "vllm:inter_token_latency_seconds": "inter_token_latency_seconds",
+    "vllm:time_per_output_token_seconds": "inter_token_latency_seconds",
+    "vllm:e2e_request_latency_seconds": "request_seconds",
+    "vllm:request_queue_time_seconds": "queue_seconds",
+}
+SGLANG = {
+    "sglang:num_running_reqs": "requests_running",
+    "sglang:num_queue_reqs": "requests_waiting",
+    "sglang:num_requests_total": "requests_finished_total",
+    "sglang:token_usage": "kv_cache_usage_ratio",
+    "sglang:prompt_tokens_total": "prompt_tokens_total",
+    "sglang:generation_tokens_total": "generation_tokens_total",
+    "sglang:num_retracted_requests_total": "preemptions_total",
+    "sglang:num_retracted_reqs_total": "preemptions_total",
+    "sglang:cached_tokens_total": "prefix_cache_hits_total",
+    "sglang:cache_hit_rate": "prefix_cache_hit_ratio",
+    "sglang:spec_accept_length": "accept_length_tokens",
+    "sglang:time_to_first_token_seconds": "time_to_first_token_seconds",
+    "sglang:inter_token_latency_seconds": "inter_token_latency_seconds",
+    "sglang:time_per_output_token_seconds": "inter_token_latency_seconds",
+    "sglang:e2e_request_latency_seconds": "request_seconds",
+    "sglang:queue_time_seconds": "queue_seconds",
+}
+TENSORRT_LLM = {
+    "trtllm_num_requests_running": "requests_running",
+    "trtllm_num_requests_waiting": "requests_waiting",
+    "trtllm_request_success_total": "requests_finished_total",
+    "trtllm_kv_cache_utilization": "kv_cache_usage_ratio",
+    "trtllm_kv_cache_hit_rate": "prefix_cache_hit_ratio",
+    "trtllm_prompt_tokens_total": "prompt_tokens_total",
+    "trtllm_generation_tokens_total": "generation_tokens_total",
+    "trtllm_time_to_first_token_seconds": "time_to_first_token_seconds",
+    "trtllm_time_per_output_token_seconds": "inter_token_latency_seconds",
+    "trtllm_e2e_request_latency_seconds": "request_seconds",
+    "trtllm_request_queue_time_seconds": "queue_seconds",
+}
+TOLD = {
+    theirs: (engine, _OURS + ours)
+    for engine, names in (("vllm", VLLM), ("sglang", SGLANG), ("tensorrt_llm", TENSORRT_LLM))
+    for theirs, ours in names.items()
+}
+TOLD |= {name.replace("trtllm_", "trtllm:", 1): told for name, told in TOLD.items() if name.startswith("trtllm_")}
+HISTOGRAMS = {f"{_OURS}{name}" for name in ("time_to_first_token_seconds", "inter_token_latency_seconds",
+                                            "request_seconds", "queue_seconds")}  # fmt: skip
+WORST = {f"{_OURS}{name}" for name in ("kv_cache_usage_ratio", "prefix_cache_hit_ratio", "accept_length_tokens")}
+EXPORTS = tuple(dict.fromkeys(ours for _, ours in TOLD.values()))

@@ -1,0 +1,284 @@
+"""The agent of one node: asks collectors on its own clock, keeps their samples, serves pages, survives what hangs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from skewscope.catalogue import Room
+from skewscope.errors import SkewscopeError
+
+from . import self_metrics
+from .crew import Outcome, collectors
+from .exposition import Block, Renderer
+from .lanes import Lane, ThreadLane
+from .nvml_lane import NvmlLane
+from .pages import Pages
+from .schedule import Watched
+from .self_metrics import EXPORTS as EXPORTS
+from .server import Server
+from .settings import Settings
+
+RENDER_SHARE = 0.4  # of the interval: what is not there by then comes on the next page
+PATIENCE = 0.9  # of the interval: a driver call that takes longer is said to hang
+LOOP_STANDS_S = 30.0
+MOST_FILES = 8192
+SWITCH_S = 0.0005  # so that a scrape does not wait for a collector that computes
+
+log = logging.getLogger("skewscope.agent")
+
+
+def _raise_descriptor_limit() -> None:
+    # Counters stay open between looks: several hundred files on a node with eight adapters.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Node:
+    """Runs until told to stop. `reload` returns new settings at SIGHUP; it may raise a SkewscopeError."""
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
+        self.settings = settings
+        self._reload = reload or (lambda: settings)
+        self._requests = self_metrics.Requests()
+        self._renderer = Renderer()
+        self.pages = Pages(self.not_ready, self.alive)
+        self._server: Server | None = None
+        self._wake_in, self._wake_out = os.pipe()
+        for end in (self._wake_in, self._wake_out):
+            os.set_blocking(end, False)
+        self._stopping = self._reloading = False
+        self._stale = 0
+        self._looped_s = time.monotonic()
+        self._set_up()
+
+    def _set_up(self) -> None:
+        _raise_descriptor_limit()
+        rooms = collectors(self.settings.collectors)
+        self._place = self.settings.place()
+        kinds = {name: room.kind() for name, room in rooms.items()}
+        self._watched = {
+            name: Watched(name, kind.group, kind.process, self.settings.interval(name, kind.group))
+            for name, kind in kinds.items()
+        }
+        self._nvml: NvmlLane | None = None
+        # A slow collector, or one that hangs in a slow group, must not delay the fast ones.
+        self._lanes: dict[str, Lane] = {group: self._thread_lane(rooms, group) for group in ("fast", "slow")}
+        if any(one.process == "nvml" for one in self._watched.values()):
+            self._lanes["nvml"] = self._nvml = NvmlLane(self._place)
+
+    def _thread_lane(self, rooms: dict[str, Room], group: str) -> ThreadLane:
+        some = {name: room for name, room in rooms.items() if self._watched[name].lane == group}
+        return ThreadLane(some, self._place, self.settings.most_series, self.wake)
+
+    def wake(self) -> None:
+        """Make the loop look around; safe from any thread and from signal handlers."""
+        try:
+            os.write(self._wake_out, b"w")
+        except BlockingIOError:
+            pass  # it is awake already
+
+    def stop(self, *_: object) -> None:
+        """Ask the loop to end."""
+        self._stopping = True
+        self.wake()
+
+    def hang_up(self, *_: object) -> None:
+        """Ask the loop to read the settings again."""
+        self._reloading = True
+        self.wake()
+
+    def obey_signals(self) -> None:
+        """End at SIGTERM and SIGINT, read the settings again at SIGHUP; for the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        signal.signal(signal.SIGHUP, self.hang_up)
+        sys.setswitchinterval(SWITCH_S)
+
+    def run(self) -> None:
+        """Sample until `stop`, then let go of everything."""
+        try:
+            due_s = time.monotonic()
+            while not self._stopping:
+                self.tick()
+                if self._reloading:
+                    self._take_settings()
+                due_s = max(due_s + self.settings.interval_s, time.monotonic() - self.settings.interval_s)
+                self._rest(until_s=due_s)
+        finally:
+            self.close()
+
+    def serve(self) -> None:
+        """Begin to answer requests. Raises UsageError where the address cannot be served."""
+        server = Server(
+            self.settings.listen, self.pages.reply, web_config=self.settings.web_config,
+            allow_plain=self.settings.allow_plain, on_reply=self._requests.count,
+        )  # fmt: skip
+        server.start()
+        self._server = server
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        if self._server is None:
+            raise SkewscopeError("the agent does not serve yet")
+        return self._server.address
+
+    def close(self) -> None:
+        """Let go of everything; no thread or process stays behind, save one in a call that does not return."""
+        if self._server is not None:
+            self._server.stop()
+        for lane in self._lanes.values():
+            lane.stop()
+
+    def tick(self, render_within_s: float | None = None) -> None:
+        """Start the collectors that are due, wait a little for them, and make the pages."""
+        now_s = self._looped_s = time.monotonic()
+        started = [lane for name, lane in self._lanes.items() if self._start(name, lane, now_s)]
+        until_s = now_s + (self.settings.interval_s * RENDER_SHARE if render_within_s is None else render_within_s)
+        while any(lane.busy() for lane in started) and time.monotonic() < until_s and not self._stopping:
+            self._wait(until_s - time.monotonic())
+        self._render()
+
+    def _start(self, name: str, lane: Lane, now_s: float) -> bool:
+        """Start what is due in a lane; False where nothing is, or where it is still at the turn before."""
+        self._look(lane, now_s)
+        due = [one for one in self._watched.values() if one.lane == name and one.due_s <= now_s]
+        if not due:
+            return False
+        if not lane.start([one.id for one in due]):
+            self._fail_to_start(due, lane)
+            return False
+        for one in due:
+            one.plan(now_s)
+        return True
+
+    def _fail_to_start(self, due: Iterable[Watched], lane: Lane) -> None:
+        if lane.busy() is None:  # the process is not to be started yet: what it gives is missing
+            for one in due:
+                if one.last is None or not one.broken:
+                    one.take(Outcome(one.id, "failed", 0.0, "the NVML process is down"), time.monotonic(), time.time())
+                one.due_s = time.monotonic() + self.settings.interval_s
+
+    def _look(self, lane: Lane, now_s: float) -> None:
+        """Take what a lane has, and give up what it has been at for too long."""
+        self._take(lane)
+        busy = lane.busy()
+        if busy and now_s - busy.since_s > self.settings.deadline_s:
+            for name in lane.give_up():
+                self._watched[name].due_s = now_s
+            self._take(lane)
+
+    def _take(self, lane: Lane) -> None:
+        now_s, realtime_s = time.monotonic(), time.time()
+        for outcome in lane.outcomes():
+            one = self._watched[outcome.collector]
+            if outcome.state in ("failed", "hung") and not one.broken:
+                log.warning("collector %s %s: %s", one.id, outcome.state, outcome.reason)
+            elif one.broken and outcome.state == "ok":
+                log.info("collector %s works again", one.id)
+            one.take(outcome, now_s, realtime_s)
+
+    def _rest(self, until_s: float) -> None:
+        while not self._stopping and not self._reloading and (left_s := until_s - time.monotonic()) > 0:
+            self._wait(left_s)
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep until something comes, at most so long."""
+        poll = select.poll()
+        poll.register(self._wake_in, select.POLLIN)
+        output = self._nvml.output if self._nvml else -1
+        if output >= 0:
+            poll.register(output, select.POLLIN)
+        for descriptor, _ in poll.poll(max(seconds, 0.0) * 1000):
+            if descriptor == self._wake_in:
+                os.read(self._wake_in, 4096)
+            elif self._nvml:
+                self._nvml.read()
+        for lane in self._lanes.values():
+            self._take(lane)
+
+    def _render(self) -> None:
+        now_s = time.monotonic()
+        hanging = self._hanging(now_s)
+        blocks: dict[str, list[Block]] = {"fast": [], "slow": []}
+        for one in self._watched.values():
+            block = one.fresh(now_s)
+            if block is None:
+                self._stale += one.series if one.block is not None else 0
+                one.block = None
+                continue
+            if hanging and one.process == "nvml" and "skewscope_gpu_access_state" in block:
+                block = {name: lines for name, lines in block.items() if name != "skewscope_gpu_access_state"}
+            blocks[one.group].append(block)
+        blocks["fast"].append(self._own(hanging))
+        self.pages.update(blocks)
+
+    def _hanging(self, now_s: float) -> str:
+        """Return what the driver has been at for longer than an interval, or the hang it was killed for; "" if none."""
+        if self._nvml is None:
+            return ""
+        busy = self._nvml.busy()
+        if busy and now_s - busy.since_s > self.settings.interval_s * PATIENCE:
+            return busy.detail or busy.collector
+        return self._nvml.hang
+
+    def _own(self, hanging: str) -> Block:
+        lane = self._nvml
+        found = self_metrics.samples(
+            self._watched.values(), nvml_pid=lane.pid if lane else 0, nvml_restarts=lane.restarts if lane else 0,
+            hung=bool(hanging) if lane else None, stale=self._stale,
+        )  # fmt: skip
+        for slot in lane.unreachable(self.settings.interval_s * PATIENCE) if lane else ():
+            uuid = next((gpu["uuid"] for gpu in self._place.board.get("gpus", ()) if gpu["slot"] == slot), "")
+            found.append(("skewscope_gpu_access_state", (str(slot), uuid, "hung"), 1))
+        return self._renderer.block([*found, *self._requests.samples()])[0]
+
+    def _take_settings(self) -> None:
+        self._reloading = False
+        try:
+            new = self._reload()
+            collectors(new.collectors)
+        except SkewscopeError as error:
+            log.error("the settings stay as they were: %s", error)
+            return
+        fixed = {name: getattr(self.settings, name) for name in ("listen", "web_config", "allow_plain")}
+        if fixed != {name: getattr(new, name) for name in fixed}:
+            log.warning("another address or web configuration file needs a restart; the rest is taken now")
+        old, self.settings = self.settings, replace(new, **fixed)
+        if replace(old, every={}, interval_s=1, slow_interval_s=1, deadline_s=1) == replace(
+            self.settings, every={}, interval_s=1, slow_interval_s=1, deadline_s=1
+        ):
+            for one in self._watched.values():
+                one.interval_s, one.due_s = self.settings.interval(one.id, one.group), 0.0
+        else:
+            for lane in self._lanes.values():
+                lane.stop()
+            self._set_up()
+        log.info("settings read again")
+
+    def alive(self) -> bool:
+        """Whether the loop goes round."""
+        return time.monotonic() - self._looped_s < LOOP_STANDS_S + self.settings.interval_s
+
+    def not_ready(self) -> Sequence[str]:
+        """Return why there are no fresh samples; a hung driver alone does not make a node unready."""
+        now_s = time.monotonic()
+        if not self.alive():
+            return ["the agent's loop stands still"]
+        if any(one.fresh(now_s) is not None for one in self._watched.values()):
+            return []
+        return [f"{one.id}: {one.last.reason}" for one in self._watched.values() if one.last] or ["no samples yet"]
+
+    def outcomes(self) -> list[tuple[Watched, Outcome | None]]:
+        """Return every collector with its last outcome."""
+        return [(one, one.last) for one in self._watched.values()]
