@@ -1,7 +1,7 @@
 """Flight recorder dumps of hung jobs: which rank did not begin the call that the others wait in.
 
 A rank whose oldest call has been open for `hang.seconds` (120) makes the agent ask for dumps, once per hang: it touches
-`dump-request` in the spool, which the hooks of all ranks watch, and writes to the `*.pipe` files there, which torch's
+`.dump-request` in the spool, which the hooks of all ranks watch, and writes to the `*.pipe` files there, which torch's
 NCCL backend reads. Dumps come into the folder `flight` of the spool, as JSON or as pickles; pickles are read by an
 interpreter that knows plain data only. Dumps older than an hour are of another time and left out.
 """
@@ -18,7 +18,7 @@ from skewscope.errors import NoData, Unreadable
 
 from . import _flight_dump
 
-FOLDER, REQUEST = "flight", "dump-request"
+FOLDER, REQUEST = "flight", ".dump-request"
 HANG_S = 120.0
 KEPT_S = 3600.0
 SAME_HANG_S = 600.0

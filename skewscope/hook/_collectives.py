@@ -107,7 +107,7 @@ def timed(
         try:
             lane = group if peer is None else group.lane(op, peer(args, kwargs))
             seq, step = next(lane.calls), recorder.step
-            recorder.begin(group.index, op, step, seq, start_ns)
+            group.begin(seq, start_ns, op, step)
             group.newest_ns = start_ns
             size = size_bytes(args[place] if len(args) > place else _late(args, kwargs, place))
             event = None if recorder.timer is None else recorder.timer.started(args, place)
@@ -115,7 +115,7 @@ def timed(
         except Exception as error:
             recorder.fault(error)
         try:
-            work = original(self, *args, **kwargs)
+            work = original(self, *args, **kwargs) if kwargs else original(self, *args)
         except BaseException:
             if begun is not None:
                 recorder.close_call(begun, FAILED)
@@ -249,11 +249,11 @@ def size_bytes(value: Any) -> int:
     """Return the bytes of a tensor, or of all in a list of them or of lists; 0 for anything else."""
     if type(value) is list and len(value) == 1:
         value = value[0]
-    if isinstance(value, (list, tuple)):
-        return sum(map(size_bytes, value))
     try:
         size: int = value.nbytes
     except Exception:  # a sparse tensor has no nbytes of its own, and other kinds may raise what they like
+        if isinstance(value, (list, tuple)):  # asked late: of a tensor the question itself takes long
+            return sum(map(size_bytes, value))
         is_sparse = getattr(value, "is_sparse", False)
         size = size_bytes([value._indices(), value._values()]) if is_sparse else 0
     return size

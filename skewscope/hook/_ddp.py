@@ -176,7 +176,7 @@ def begun(recorder: Recorder, process_group: Any, tensor: Any) -> Call | None:
         if not group:
             return None
         seq = next(group.calls)
-        recorder.begin(group.index, ALL_REDUCE, recorder.step, seq, start_ns)
+        group.begin(seq, start_ns, ALL_REDUCE, recorder.step)
         group.newest_ns = start_ns
         event = None if recorder.timer is None else recorder.timer.started((tensor,), 0)
         return ALL_REDUCE, group.index, recorder.step, seq, start_ns, size_bytes(tensor), 0, event

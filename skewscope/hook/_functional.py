@@ -51,7 +51,7 @@ def timed(recorder: Recorder, module: ModuleType, name: str, op: int, place: int
         group = _group(recorder, kwargs["group"] if "group" in kwargs else args[place] if len(args) > place else None)
         if group:
             begun = (op, group.index, recorder.step, next(group.calls), start_ns)
-            recorder.begin(group.index, op, begun[2], begun[3], start_ns)
+            group.begin(begun[3], start_ns, op, begun[2])
             group.newest_ns = start_ns
         try:
             answer = original(*args, **kwargs)

@@ -36,6 +36,7 @@ class Group(Lane):
     ranks: tuple[int, ...] = ()
     size: int = 1
     newest_ns: int = 0  # start of the call begun last
+    begin: Any = None  # shows a call as begun: (seq, start_ns, op, step)
     batch: list[Any] | None = None  # calls between _start_coalescing and _end_coalescing
     lanes: dict[tuple[int, int], Lane] = field(default_factory=dict)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BEAT_S = 1.0
 POLL_S = 0.05  # while times from the GPU are awaited
 DUMP_BYTES = 64 << 20
-REQUEST = "dump-request"  # in the spool: touched by the agent when a job hangs
+REQUEST = ".dump-request"  # in the spool: touched by the agent when a job hangs
 FLIGHT = "flight"
 
 
@@ -86,7 +86,7 @@ class Heart(threading.Thread):
         recorder.shed()
         for group in [group for group in recorder.groups.copy().values() if group]:
             if (group.index, group.newest_ns) in over:
-                recorder.begin(group.index, 0, -1, 0, 0)
+                group.begin(0, 0, 0, -1)
 
     def _write_dump(self) -> None:
         content = flight_record(sys.modules.get("torch._C._distributed_c10d"))

@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from ..spool import BLOCKING as BLOCKING
+from ..spool import FAILED as FAILED
 from ..spool import KINDS, OPS, PHASES, UNITS, RingWriter
 from . import _groups, _place
 from ._heart import Heart
@@ -25,8 +27,6 @@ SENDS = (OPS.index("send"), OPS.index("recv"))
 PHASE_OF = {name: index for index, name in enumerate(PHASES)}
 UNIT_OF = {name: index for index, name in enumerate(UNITS)}
 COMM_WAIT = PHASE_OF["comm_wait"]
-BLOCKING = 1  # as in the ring's layout
-FAILED = 2  # the call raised
 FAULTS = 3
 PENDING = 4096  # calls under way at once; a job that never waits must not fill the memory
 SHORT_WAIT_NS = 20_000  # waits below are not worth a record of their own
@@ -72,7 +72,6 @@ class Recorder:
         self.on = True
         self.ring: RingWriter | None = None
         self.write: Any = None
-        self.begin: Any = None
         self.step = 0
         self.step_start_ns = 0
         self.steps_by_hand = False
@@ -109,7 +108,7 @@ class Recorder:
         except Exception as error:  # no disk, no right, no memory: the training goes on without us
             self.off(f"skewscope records nothing: {error}")
             return
-        self.begin, self.write, self.ring = ring.begin, ring.write, ring
+        self.write, self.ring = ring.write, ring
         self.step_start_ns = clock()
         self._heart = Heart(self, ring, folder, rank)
         self._heart.start()
@@ -128,7 +127,8 @@ class Recorder:
                     self._remember(pg, False)
                     return False
                 group = self._known.setdefault(
-                    found.id, _groups.Group(index, 0, ranks=found.ranks, size=len(found.ranks))
+                    found.id,
+                    _groups.Group(index, 0, ranks=found.ranks, size=len(found.ranks), begin=self.ring.beginner(index)),
                 )
                 self._remember(pg, group)
                 return group

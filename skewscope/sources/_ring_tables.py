@@ -8,7 +8,7 @@ import numpy as np
 
 from ..contracts import Coded, Columns
 from ..spool import KINDS, OPS, Group, Header, layout
-from ..spool.layout import BLOCKING, EXPERTS_A_RECORD
+from ..spool.layout import BLOCKING, EXPERTS_A_RECORD, FAILED
 from . import _ring_steps
 from ._ring_activity import Story, activity
 from ._ring_records import EXPERTS
@@ -23,7 +23,6 @@ FULL_LISTS = 8  # so many of a group's first ranks list all its members; more wo
 STALLED_NS = 5_000_000_000  # a call that was open for so long at the last sign of life, or failed then, may hang
 STALLED_RATIO = 3  # if it is also so much longer than the longest that came to an end
 MOST_OPEN = 4096  # calls of a group under way at once; the table of begun calls has no checksum
-FAILED = 2  # flag of a collective: the call raised
 STATES = ("completed", "", "timed-out")
 SOURCE = "ring-spool"
 

@@ -11,7 +11,9 @@ realtime) readings to place them in the world's time.
 from __future__ import annotations
 
 from .layout import (
+    BLOCKING,
     CAPACITY,
+    FAILED,
     GROUPS,
     HEADER_BYTES,
     KINDS,
@@ -28,6 +30,7 @@ from .reader import Drained, RingReader, read_header, valid_records
 from .writer import RingWriter, ring_name
 
 __all__ = [
-    "CAPACITY", "GROUPS", "HEADER_BYTES", "KINDS", "OPS", "PHASES", "RECORD", "RECORD_BYTES", "UNITS",
+    "BLOCKING", "CAPACITY", "FAILED", "GROUPS", "HEADER_BYTES", "KINDS", "OPS", "PHASES", "RECORD", "RECORD_BYTES",
+    "UNITS",
     "Begun", "Drained", "Group", "Header", "RingReader", "RingWriter", "read_header", "ring_name", "valid_records",
 ]  # fmt: skip

@@ -32,6 +32,7 @@ RECORD = struct.Struct("<QBBBBiQqqqQII")
 EXPERTS = struct.Struct("<QBBBBiQ8III")
 EXPERTS_A_RECORD = 8
 BLOCKING = 1  # flag of a collective: the caller waited in the call itself
+FAILED = 2  # flag of a collective or phase: it raised
 
 # magic, version u16, record_bytes u16, capacity u32, pid u32, rank i32, local_rank i32, world_size i32,
 # started_ns i64 (realtime), boot_id 16s, device i32 (local GPU index, -1 none), gpu_uuid 48s, job 64s, node 64s, crc

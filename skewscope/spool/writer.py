@@ -7,19 +7,30 @@ import os
 import re
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 from zlib import crc32
 
 from . import layout
 from .layout import BEGUN, BODY, CAPACITY, CLOCK, EXPERTS_A_RECORD, GROUP, GROUPS, HEADER_BYTES, LIFE, RECORD_BYTES
 
-_body = BODY.pack
 _check = struct.Struct("<I").pack
-_begun = BEGUN.pack_into
+SEAL = struct.Struct(f"<{BODY.size}sI")  # a body and its checksum
 _experts = struct.Struct("<QBBBBiQ8II").pack
 EXPERTS_KIND = layout.KINDS.index("experts")
+
+
+class Write(Protocol):
+    """Appends one record."""
+
+    def __call__(
+        self, kind: int, op: int = 0, group: int = 0, flags: int = 0, step: int = -1, seq: int = 0, start_ns: int = 0,
+        end_ns: int = 0, device_ns: int = -1, size: int = 0, extra: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the fields of `layout.RECORD` after the number."""
 
 
 def ring_name(job: str, rank: int, pid: int) -> str:
@@ -45,9 +56,8 @@ class RingWriter:
         if capacity & (capacity - 1) or capacity < 1:
             raise ValueError(f"capacity {capacity} is no power of two")
         self.path = folder / ring_name(job, rank, os.getpid())
-        self._mask = capacity - 1
         self._numbers = count(1)
-        self._last = 0
+        self._last = [0]  # the newest number
         self.internal_errors = 0
         self._groups: dict[int, int] = {}
         self._map = _made(self.path, HEADER_BYTES + capacity * RECORD_BYTES)
@@ -60,26 +70,25 @@ class RingWriter:
         # The magic comes last: a reader never sees a header that is half made.
         self._map[8 : 12 + len(identity)] = identity + _check(crc32(identity))
         self._map[0:8] = layout.MAGIC
+        self._mask = capacity - 1
+        self.write = _writer(self._map, capacity, self._numbers, self._last)
 
-    def write(
-        self, kind: int, op: int = 0, group: int = 0, flags: int = 0, step: int = -1, seq: int = 0, start_ns: int = 0,
-        end_ns: int = 0, device_ns: int = -1, size: int = 0, extra: int = 0,
-    ) -> None:  # fmt: skip
-        """Append one record; the fields are those of `layout.RECORD`."""
-        self._last = number = next(self._numbers)
-        body = _body(number, kind, op, group, flags, step, seq, start_ns, end_ns, device_ns, size, extra)
-        at = HEADER_BYTES + ((number - 1) & self._mask) * RECORD_BYTES
-        self._map[at : at + RECORD_BYTES] = body + _check(crc32(body))
+    write: Write  # appends one record; the fields are those of `layout.RECORD` after its number
+
+    @property
+    def last_number(self) -> int:
+        """The number of the newest record."""
+        return self._last[0]
 
     def experts(self, step: int, layer: int, counts: Sequence[int]) -> None:
         """Append the routed tokens of each expert of one layer, eight to a record."""
         for first in range(0, len(counts), EXPERTS_A_RECORD):
             some = [min(int(tokens), 0xFFFFFFFF) for tokens in counts[first : first + EXPERTS_A_RECORD]]
             padded = some + [0] * (EXPERTS_A_RECORD - len(some))
-            self._last = number = next(self._numbers)
+            self._last[0] = number = next(self._numbers)
             body = _experts(number, EXPERTS_KIND, 0, 0, 0, step, layer << 32 | first, *padded, len(some))
-            at = HEADER_BYTES + ((number - 1) & self._mask) * RECORD_BYTES
-            self._map[at : at + RECORD_BYTES] = body + _check(crc32(body))
+            at = HEADER_BYTES + (number - 1 & self._mask) * RECORD_BYTES
+            SEAL.pack_into(self._map, at, body, crc32(body))
 
     def group(self, group_id: int, ranks: Sequence[int], rank: int, role: str = "", name: str = "") -> int:
         """Return the index of a group in the header's table, adding it; -1 where the table is full.
@@ -100,22 +109,45 @@ class RingWriter:
         self._groups[group_id] = index
         return index
 
+    def beginner(self, group: int) -> Callable[[int, int, int, int], None]:
+        """Return what shows a call of a group (by index) as begun: (seq, start_ns, op, step).
+
+        The call's record, written at its end, shows that it is over; (0, 0, 0, -1) shows that nothing is open.
+        """
+        return partial(BEGUN.pack_into, self._map, layout.BEGUN_AT + group * BEGUN.size)
+
     def begin(self, group: int, op: int, step: int, seq: int, start_ns: int) -> None:
-        """Show call `seq` of a group (by index) as begun; its record, written at the end, shows that it is over."""
-        _begun(self._map, layout.BEGUN_AT + group * BEGUN.size, seq, start_ns, op, step)
+        """Show one call as begun."""
+        self.beginner(group)(seq, start_ns, op, step)
 
     def beat(self, *, closed: bool = False) -> None:
         """Refresh the signs of life and the clock pair; about once a second."""
         monotonic_ns, realtime_ns = _clock_pair()
         pair = struct.pack("<qq", monotonic_ns, realtime_ns)
         self._map[layout.CLOCK_AT : layout.CLOCK_AT + CLOCK.size] = pair + _check(crc32(pair))
-        LIFE.pack_into(self._map, layout.LIFE_AT, monotonic_ns, self._last, self.internal_errors, int(closed))
+        LIFE.pack_into(self._map, layout.LIFE_AT, monotonic_ns, self.last_number, self.internal_errors, int(closed))
 
     def close(self) -> None:
         """Mark the ring as ended and let go of it; the file stays for its readers."""
         if not self._map.closed:
             self.beat(closed=True)
             self._map.close()
+
+
+def _writer(ring: mmap.mmap, capacity: int, numbers: Iterator[int], last: list[int]) -> Write:
+    """Return the function behind `RingWriter.write`: every look-up it does without is time that a step keeps."""
+    mask, number_of, body_of, crc, seal = capacity - 1, numbers.__next__, BODY.pack, crc32, SEAL.pack_into
+    header_bytes, record_bytes = HEADER_BYTES, RECORD_BYTES
+
+    def write(
+        kind: int, op: int = 0, group: int = 0, flags: int = 0, step: int = -1, seq: int = 0, start_ns: int = 0,
+        end_ns: int = 0, device_ns: int = -1, size: int = 0, extra: int = 0,
+    ) -> None:  # fmt: skip
+        last[0] = number = number_of()
+        body = body_of(number, kind, op, group, flags, step, seq, start_ns, end_ns, device_ns, size, extra)
+        seal(ring, header_bytes + (number - 1 & mask) * record_bytes, body, crc(body))
+
+    return write
 
 
 def _made(path: Path, size: int) -> mmap.mmap:

@@ -123,7 +123,7 @@ def functionals(rank: int) -> object:
         dist.all_reduce(y)
         return y
 
-    before = hook._active.ring._last
+    before = hook._active.ring.last_number
     model = torch.compile(nn.Linear(4, 4), backend="eager")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     model(one).sum().backward()
@@ -132,7 +132,7 @@ def functionals(rank: int) -> object:
     torch.compile(wrapped, backend="eager")(one).sum().backward()
     return {
         "summed": summed.tolist(), "gathered": gathered.tolist(), "whole": list(whole.shape),
-        "compiled": compiled(one).tolist(), "records": hook._active.ring._last - before,
+        "compiled": compiled(one).tolist(), "records": hook._active.ring.last_number - before,
     }  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def forked(rank: int) -> object:
     """A forked child leaves the parent's ring alone, and may install again for a ring of its own."""
     dist.all_reduce(torch.ones(1))
     ring = hook._active.ring
-    before = ring._last
+    before = ring.last_number
     child = os.fork()
     if child == 0:
         with hook.phase("eval"):
@@ -259,14 +259,14 @@ def forked(rank: int) -> object:
         own = hook._active.ring
         os._exit(0 if untouched and own is not None and own.path != ring.path else 1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return {"child": code, "untouched": ring._last == before, "on": hook._active.on}
+    return {"child": code, "untouched": ring.last_number == before, "on": hook._active.on}
 
 
 def flight(rank: int) -> object:
     """A request in the spool makes every rank write its flight record."""
     spool = Path(os.environ["SKEWSCOPE_SPOOL"])
     dist.all_reduce(torch.ones(1))
-    (spool / "dump-request").touch()
+    (spool / ".dump-request").touch()
     hook._active._heart.beat()
     hook._active._heart.beat()
     return sorted(path.name for path in (spool / "flight").iterdir())

@@ -81,7 +81,9 @@ def world(tmp_path, monkeypatch):
     patches = Patches()
     _cuda.patch(recorder, patches, cuda)
     pg = SimpleNamespace()
-    recorder.groups[id(pg)] = _groups.Group(recorder.ring.group(1, range(2), 0), 0, ranks=(0, 1), size=2)
+    index = recorder.ring.group(1, range(2), 0)
+    begin = recorder.ring.beginner(index)
+    recorder.groups[id(pg)] = _groups.Group(index, 0, ranks=(0, 1), size=2, begin=begin)
     timed = _collectives.timed(recorder, lambda self, *args: Work(), ALL_REDUCE, 0, False)
     wait = _collectives.waited(recorder, Work.wait, globals())
 

@@ -37,7 +37,8 @@ class FakeGroup:
 
 def group_of(recorder: Recorder, pg: object, size: int = 2) -> _groups.Group:
     index = recorder.ring.group(7, range(size), 0)
-    recorder.groups[id(pg)] = group = _groups.Group(index, 0, ranks=tuple(range(size)), size=size)
+    begin = recorder.ring.beginner(index)
+    recorder.groups[id(pg)] = group = _groups.Group(index, 0, ranks=tuple(range(size)), size=size, begin=begin)
     return group
 
 
@@ -104,7 +105,7 @@ def test_a_full_table_of_groups_leaves_the_rest_untimed(recorder, monkeypatch):
 def test_faults_do_not_reach_the_caller(recorder, caplog):
     pg = FakeGroup()
     group_of(recorder, pg)
-    recorder.begin = lambda *_: 1 / 0
+    recorder.groups[id(pg)].begin = lambda *_: 1 / 0
     call = _collectives.timed(recorder, lambda self, *args: "work", ALL_REDUCE, 0, False)
     assert [call(pg, []) for _ in range(5)] == ["work"] * 5
     assert not recorder.on and len(caplog.records) == 1
@@ -215,9 +216,9 @@ def test_long_collections_are_recorded(recorder):
         seen = gc.callbacks[-1]
         seen("start", {})
         recorder.opened.collection_ns -= 2_000_000
-        before = recorder.ring._last
+        before = recorder.ring.last_number
         seen("stop", {})
-        assert recorder.ring._last == before + 1
+        assert recorder.ring.last_number == before + 1
     finally:
         patches.undo()
     assert seen not in gc.callbacks
@@ -229,7 +230,7 @@ def test_a_dump_is_written_whole_or_not_at_all(recorder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch._C._distributed_c10d", module)
     recorder._heart.beat()
     assert not (tmp_path / "flight").exists()  # nobody has asked
-    request = tmp_path / "dump-request"
+    request = tmp_path / ".dump-request"
     request.touch()
     recorder._heart.beat()
     (path,) = (tmp_path / "flight").iterdir()
@@ -246,7 +247,7 @@ def test_a_closed_flight_folder_is_no_fault(recorder, tmp_path, monkeypatch):
     module = SimpleNamespace(_dump_fr_trace_json=lambda: b'{"entries":[{"collective_seq_id":1}]}')
     monkeypatch.setitem(sys.modules, "torch._C._distributed_c10d", module)
     (tmp_path / "flight").write_text("in the way")
-    (tmp_path / "dump-request").touch()
+    (tmp_path / ".dump-request").touch()
     recorder._heart.beat()
     assert recorder.on and recorder.ring.internal_errors == 0
 
@@ -256,7 +257,7 @@ def test_a_flight_folder_that_leads_elsewhere_is_not_followed(recorder, tmp_path
     monkeypatch.setitem(sys.modules, "torch._C._distributed_c10d", module)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "flight").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "dump-request").touch()
+    (tmp_path / ".dump-request").touch()
     recorder._heart.beat()
     assert not list((tmp_path / "elsewhere").iterdir())
 

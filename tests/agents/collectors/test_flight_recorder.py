@@ -182,7 +182,7 @@ def test_a_dump_is_read_again_when_it_changes(node):
 
 
 def test_a_dump_is_asked_for_once_per_hang(node, tmp_path):
-    request = tmp_path / "dump-request"
+    request = tmp_path / ".dump-request"
     node.waits(node.now_s - 100)
     with pytest.raises(NoData):
         node.look()
@@ -218,7 +218,7 @@ def test_pipes_that_are_read_are_written_to_and_nothing_else(node, tmp_path):
 def test_a_request_does_not_follow_a_link(node, tmp_path):
     (tmp_path / "victim").write_text("")
     before = (tmp_path / "victim").stat().st_mtime_ns
-    (tmp_path / "dump-request").symlink_to("victim")
+    (tmp_path / ".dump-request").symlink_to("victim")
     node.waits(node.now_s - 500)
     node.look()
     assert (tmp_path / "victim").stat().st_mtime_ns == before
