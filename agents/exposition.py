@@ -7,7 +7,7 @@ runs; a page only joins them, which is why a scrape costs next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from skewscope.contracts import Sample
 from skewscope.metrics import METRICS, Metric
@@ -19,58 +19,98 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 LABEL_LETTERS = 128
 MOST_SERIES = 5000
 SUFFIXES = ("_bucket", "_sum", "_count")
+NOTHING = ("", "")
 
 _KNOWN = {metric.name: metric for metric in METRICS}
 
 
+class _Line:
+    """One series of a collector and its line as it was written last."""
+
+    __slots__ = ("exemplar", "family", "labels", "name", "prefix", "text", "value")
+
+    def __init__(self, sample: Sample) -> None:
+        self.name, self.labels = sample[0], sample[1]
+        self.family, self.prefix = _prefix(sample[0], sample[1])
+        self.value: float | None = None
+        self.text = self.exemplar = ""
+
+    def set(self, sample: Sample) -> None:
+        """Write the line of a new value; "" for an unknown one."""
+        self.value = value = sample[2]
+        shown = repr(value)
+        if shown[-1] in "nfe":  # nan, inf, True, False
+            shown = _unusual(value)
+        self.text = f"{self.prefix}{shown}\n" if shown else ""
+        self.exemplar = f" # {sample[3]}\n" if len(sample) == 4 and shown else ""
+
+
 class Renderer:
-    """Makes blocks for one collector and remembers the names and labels it wrote before."""
+    """Makes blocks for one collector. Lines of values that stay are kept, and so are blocks in which all stay."""
 
     def __init__(self, most_series: int = MOST_SERIES) -> None:
         self._most_series = most_series
-        self._prefixes: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], _Line] = {}
+        self._lines: list[_Line] = []
+        self._families: dict[str, list[_Line]] = {}
+        self._block: Block = {}
 
     def block(self, samples: Iterable[Sample]) -> tuple[Block, int, int]:
-        """Return (block, series in it, series dropped because they were too many).
+        """Return (block, series in it, series dropped because they were too many); the same block if nothing changed.
 
         Unknown values (NaN) are left out. Raises KeyError for an undeclared metric, ValueError for wrong labels.
         """
-        plain: dict[str, list[str]] = {}
-        marked: dict[str, list[tuple[int, str]]] = {}
-        prefixes, series, dropped = self._prefixes, 0, 0
-        for sample in samples:
+        rows = samples if isinstance(samples, list) else list(samples)
+        dropped = max(0, len(rows) - self._most_series)
+        if dropped:
+            rows = rows[: self._most_series]
+        changed = self._changed(rows)
+        if changed is None:
+            self._arrange(rows)
+            changed = set(self._families)
+        if changed or not rows:
+            made = {
+                family: _joined(lines) if family in changed else self._block.get(family, NOTHING)
+                for family, lines in self._families.items()
+            }
+            self._block = {family: text for family, text in made.items() if text[0]}
+        return self._block, len(rows), dropped
+
+    def _changed(self, rows: Sequence[Sample]) -> set[str] | None:
+        """Take new values and return the families in which one changed; None where the series are not the former."""
+        if len(rows) != len(self._lines):
+            return None
+        changed = set()
+        for sample, line in zip(rows, self._lines, strict=True):
+            if sample[1] is not line.labels or sample[0] is not line.name:
+                if sample[1] != line.labels or sample[0] != line.name:
+                    return None
+                line.labels = sample[1]
+            if sample[2] != line.value or len(sample) == 4 or line.exemplar:
+                line.set(sample)
+                changed.add(line.family)
+        return changed
+
+    def _arrange(self, rows: Sequence[Sample]) -> None:
+        known = self._known
+        self._families, self._lines = {}, []
+        for sample in rows:
             key = (sample[0], sample[1])
-            known = prefixes.get(key)
-            if known is None:
-                known = prefixes[key] = _prefix(*key)
-            value = repr(sample[2])
-            if value[-1] in "nfe":  # nan, inf, True, False
-                value = _unusual(sample[2])
-                if not value:
-                    continue
-            if series >= self._most_series:
-                dropped += 1
-                continue
-            series += 1
-            family, prefix = known
-            lines = plain.get(family)
-            if lines is None:
-                lines = plain[family] = []
-            if len(sample) == 4:
-                marked.setdefault(family, []).append((len(lines), str(sample[3])))
-            lines.append(prefix + value)
-        if len(prefixes) > 4 * self._most_series:
-            prefixes.clear()  # jobs come and go: forget the labels of old ones
-        return {family: _joined(lines, marked.get(family, ())) for family, lines in plain.items()}, series, dropped
+            line = known.get(key)
+            if line is None:
+                line = known[key] = _Line(sample)
+            line.set(sample)
+            self._lines.append(line)
+            self._families.setdefault(line.family, []).append(line)
+        if len(known) > 2 * len(rows) + 1000:  # jobs come and go: forget the labels of old ones
+            self._known = {(line.name, line.labels): line for line in self._lines}
 
 
-def _joined(lines: list[str], exemplars: Iterable[tuple[int, str]]) -> tuple[str, str]:
-    text = "\n".join(lines) + "\n"
-    if not exemplars:
+def _joined(lines: Iterable[_Line]) -> tuple[str, str]:
+    text = "".join([line.text for line in lines])
+    if not any(line.exemplar for line in lines):
         return text, text
-    for at, exemplar in exemplars:
-        lines[at] += f" # {exemplar}"
-    return text, "\n".join(lines) + "\n"
+    return text, "".join([line.text[:-1] + line.exemplar if line.exemplar else line.text for line in lines])
 
 
 def _unusual(value: float) -> str:

@@ -29,6 +29,7 @@ from .settings import Settings
 RENDER_SHARE = 0.4  # of the interval: what is not there by then comes on the next page
 PATIENCE = 0.9  # of the interval: a driver call that takes longer is said to hang
 LOOP_STANDS_S = 30.0
+OWN_EVERY_S = 4.5  # what the agent says of itself, but for what is broken
 MOST_FILES = 8192
 SWITCH_S = 0.0005  # so that a scrape does not wait for a collector that computes
 
@@ -50,7 +51,9 @@ class Node:
         self.settings = settings
         self._reload = reload or (lambda: settings)
         self._requests = self_metrics.Requests()
-        self._renderer = Renderer()
+        self._renderers = Renderer(), Renderer()
+        self._own_block: Block = {}
+        self._own_next_s = 0.0
         self.pages = Pages(self.not_ready, self.alive)
         self._server: Server | None = None
         self._wake_in, self._wake_out = os.pipe()
@@ -220,7 +223,7 @@ class Node:
             if hanging and one.process == "nvml" and "skewscope_gpu_access_state" in block:
                 block = {name: lines for name, lines in block.items() if name != "skewscope_gpu_access_state"}
             blocks[one.group].append(block)
-        blocks["fast"].append(self._own(hanging))
+        blocks["fast"] += self._own(hanging, now_s)
         self.pages.update(blocks)
 
     def _hanging(self, now_s: float) -> str:
@@ -232,16 +235,19 @@ class Node:
             return busy.detail or busy.collector
         return self._nvml.hang
 
-    def _own(self, hanging: str) -> Block:
-        lane = self._nvml
-        found = self_metrics.samples(
-            self._watched.values(), nvml_pid=lane.pid if lane else 0, nvml_restarts=lane.restarts if lane else 0,
-            hung=bool(hanging) if lane else None, stale=self._stale,
-        )  # fmt: skip
+    def _own(self, hanging: str, now_s: float) -> list[Block]:
+        lane, watched = self._nvml, self._watched.values()
+        if now_s >= self._own_next_s:
+            self._own_next_s = now_s + OWN_EVERY_S
+            leisurely = self_metrics.leisurely(watched, nvml_pid=lane.pid if lane else 0)
+            self._own_block = self._renderers[0].block(leisurely + self._requests.samples())[0]
+        urgent = self_metrics.urgent(
+            watched, nvml_restarts=lane.restarts if lane else 0, hung=bool(hanging) if lane else None, stale=self._stale
+        )
         for slot in lane.unreachable(self.settings.interval_s * PATIENCE) if lane else ():
             uuid = next((gpu["uuid"] for gpu in self._place.board.get("gpus", ()) if gpu["slot"] == slot), "")
-            found.append(("skewscope_gpu_access_state", (str(slot), uuid, "hung"), 1))
-        return self._renderer.block([*found, *self._requests.samples()])[0]
+            urgent.append(("skewscope_gpu_access_state", (str(slot), uuid, "hung"), 1))
+        return [self._own_block, self._renderers[1].block(urgent)[0]]
 
     def _take_settings(self) -> None:
         self._reloading = False

@@ -19,6 +19,7 @@ import skewscope
 from skewscope.contracts import Place
 
 from .crew import FAILED, HUNG, Outcome
+from .exposition import Block
 from .lanes import Busy
 from .nvml_worker import CALLING, CALLING_FD, frames
 
@@ -54,6 +55,7 @@ class NvmlLane:
         self._orphans: list[int] = []
         self._input = self.output = -1
         self._buffer = bytearray()
+        self._former: dict[str, Block] = {}
         self._outcomes: list[Outcome] = []
         self._turn: list[str] = []
         self._asked = False  # a turn goes on until its end is told, which comes after its last outcome
@@ -125,7 +127,7 @@ class NvmlLane:
             return self._ended("the NVML process ended")
         self._buffer += some
         try:
-            for answer in frames(self._buffer):
+            for answer in frames(self._buffer, self._former):
                 self._take(answer)
         except (ValueError, KeyError, TypeError) as error:
             self._kill()
@@ -244,6 +246,7 @@ class NvmlLane:
         self._input = self.output = -1
         self._pid = 0
         self._buffer.clear()
+        self._former.clear()
         self._turn, self._asked = [], False
         for told in PASSING:
             self._place.board.pop(told, None)

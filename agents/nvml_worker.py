@@ -25,20 +25,24 @@ from typing import Any, BinaryIO
 from skewscope.contracts import Place
 
 from .crew import Crew, Outcome, collectors
+from .exposition import Block
 
 LENGTHS = struct.Struct("<II")
 CALLING = struct.Struct("<qi32s")  # start (monotonic ns, 0 between calls), slot (-1 no GPU in particular), call
 CALLING_FD = 3
 LARGEST = 64 << 20
+SOON_S = 0.02
 
 
-def frame(outcome: Outcome, board: dict[str, Any]) -> bytes:
-    """Return the frame of one outcome; `board` holds what changed on it."""
-    families = [(name, text) for name, (text, _) in outcome.block.items()]
+def frame(outcome: Outcome, board: dict[str, Any], former: Block | None = None) -> bytes:
+    """Return the frame of one outcome; `board` holds what changed on it. The `former` block is not sent again."""
+    same = outcome.block is former and bool(former)
+    families = [] if same else [(name, text) for name, (text, _) in outcome.block.items()]
     head = json.dumps(
         {
             "collector": outcome.collector, "state": outcome.state, "seconds": outcome.seconds,
             "reason": outcome.reason, "series": outcome.series, "dropped": outcome.dropped,
+            "same": same,
             "families": [(name, len(text)) for name, text in families], "board": board,
         }
     ).encode()  # fmt: skip
@@ -49,8 +53,11 @@ def frame(outcome: Outcome, board: dict[str, Any]) -> bytes:
 END = LENGTHS.pack(0, 0)
 
 
-def frames(buffer: bytearray) -> Iterator[tuple[Outcome, dict[str, Any]] | None]:
-    """Take whole frames off the front of a buffer; None is the end of a turn. Raises ValueError on nonsense."""
+def frames(buffer: bytearray, former: dict[str, Block]) -> Iterator[tuple[Outcome, dict[str, Any]] | None]:
+    """Take whole frames off the front of a buffer; None is the end of a turn. Raises ValueError on nonsense.
+
+    `former` keeps the last block of each collector, for those that are not sent again.
+    """
     while len(buffer) >= LENGTHS.size:
         head, body = LENGTHS.unpack_from(buffer)
         if head > LARGEST or body > LARGEST:
@@ -60,17 +67,26 @@ def frames(buffer: bytearray) -> Iterator[tuple[Outcome, dict[str, Any]] | None]
             return
         told, text = bytes(buffer[LENGTHS.size : LENGTHS.size + head]), buffer[LENGTHS.size + head : end].decode()
         del buffer[:end]
-        yield _outcome(json.loads(told), text) if head else None
+        yield _outcome(json.loads(told), text, former) if head else None
 
 
-def _outcome(told: dict[str, Any], text: str) -> tuple[Outcome, dict[str, Any]]:
-    block, at = {}, 0
+def _outcome(told: dict[str, Any], text: str, former: dict[str, Block]) -> tuple[Outcome, dict[str, Any]]:
+    block: dict[str, tuple[str, str]] = {}
+    at = 0
     for name, letters in told["families"]:
         lines = text[at : at + letters]
         block[name] = (lines, lines)
         at += letters
+    if not told["same"]:
+        former[told["collector"]] = block
     outcome = Outcome(
-        told["collector"], told["state"], told["seconds"], told["reason"], block, told["series"], told["dropped"]
+        told["collector"],
+        told["state"],
+        told["seconds"],
+        told["reason"],
+        former[told["collector"]],
+        told["series"],
+        told["dropped"],
     )
     return outcome, told["board"]
 
@@ -93,13 +109,17 @@ def serve(requests: BinaryIO, answers: BinaryIO, place: Place) -> None:
     """Answer requests until they end."""
     crew = Crew(collectors(), place)
     told: dict[str, str] = {}
+    sent: dict[str, Block] = {}
     for line in requests:
         request = json.loads(line)
         place.board["without"] = frozenset(request.get("without", ()))
+        begun_s = time.monotonic()
         for collector in request["due"]:
             outcome = crew.run(collector)
-            answers.write(frame(outcome, _news(place.board, told)))
-            answers.flush()
+            answers.write(frame(outcome, _news(place.board, told), sent.get(collector)))
+            sent[collector] = outcome.block
+            if time.monotonic() - begun_s > SOON_S:  # one may hang: what is there must not wait for it
+                answers.flush()
         place.board["calling"](-1, "")
         answers.write(END)
         answers.flush()

@@ -10,9 +10,18 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 
 from .exposition import OPENMETRICS, TEXT, Block, page
 from .server import Reply
+
+compression: ModuleType = zlib
+try:  # seven times faster on x86 and ARM; elsewhere there may be none
+    from isal import isal_zlib
+
+    compression = isal_zlib
+except ImportError:
+    pass
 
 KEEP_FORM_S = 300.0
 PARTS = {"/metrics": ("fast", "slow"), "/metrics/fast": ("fast",), "/metrics/slow": ("slow",)}
@@ -83,7 +92,7 @@ class Pages:
 
 def gzipped(body: bytes) -> bytes:
     """Return the body in gzip form, quickly rather than tightly."""
-    squeeze = zlib.compressobj(1, zlib.DEFLATED, 31)
+    squeeze = compression.compressobj(1, zlib.DEFLATED, 31)
     return squeeze.compress(body) + squeeze.flush()
 
 

@@ -56,6 +56,9 @@ class Watched:
         """Return the last samples while they are younger than two periods; old values are worse than none."""
         return self.block if now_s - self.block_s < FRESH_PERIODS * self.interval_s + 0.5 else None
 
+    def __post_init__(self) -> None:
+        self.label = (self.id,)
+
     @property
     def lane(self) -> str:
         """Where it runs: "nvml", or the host's lane of its group."""

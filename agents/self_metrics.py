@@ -6,11 +6,12 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import skewscope
 from skewscope.contracts import Sample
 
+from .crew import NO_DATA
 from .schedule import Watched
 
 EXPORTS = (
@@ -19,6 +20,7 @@ EXPORTS = (
     "skewscope_nvml_worker_restarts_total", "skewscope_series_dropped_total", "skewscope_http_requests_total",
     "skewscope_agent_resident_bytes", "skewscope_agent_cpu_seconds_total", "skewscope_gpu_access_state",
 )  # fmt: skip
+CARDINALITY, STALE = ("cardinality",), ("stale",)
 PATHS = ("/metrics", "/metrics/fast", "/metrics/slow", "/healthz", "/readyz")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -44,28 +46,31 @@ class Requests:
             return [("skewscope_http_requests_total", key, count) for key, count in self._counts.items()]
 
 
-def samples(
-    watched: Iterable[Watched], *, nvml_pid: int, nvml_restarts: int, hung: bool | None, stale: int
-) -> list[Sample]:
-    """Return the samples of the node itself; `hung` is None where no driver is asked."""
-    found: list[Sample] = [("skewscope_build_info", BUILD, 1)]
-    dropped = 0
-    for one in watched:
-        name = (one.id,)
-        dropped += one.dropped
-        if one.last is None:
-            continue
-        if one.last.state != "no data":
-            found.append(("skewscope_collector_success", name, int(not one.broken)))
-        found.append(("skewscope_collector_duration_seconds", name, round(one.last.seconds, 7)))
-        found.append(("skewscope_collector_overruns_total", name, one.overruns))
-        if one.success_s:
-            found.append(("skewscope_collector_last_success_timestamp_seconds", name, round(one.success_s, 3)))
-    found.append(("skewscope_series_dropped_total", ("cardinality",), dropped))
-    found.append(("skewscope_series_dropped_total", ("stale",), stale))
+def urgent(watched: Collection[Watched], *, nvml_restarts: int, hung: bool | None, stale: int) -> list[Sample]:
+    """Return what must be on the very next page; `hung` is None where no driver is asked."""
+    found: list[Sample] = [
+        ("skewscope_collector_success", one.label, int(not one.broken))
+        for one in watched
+        if one.last is not None and one.last.state != NO_DATA
+    ]
+    found.append(("skewscope_series_dropped_total", CARDINALITY, sum(one.dropped for one in watched)))
+    found.append(("skewscope_series_dropped_total", STALE, stale))
     if hung is not None:
         found.append(("skewscope_nvml_hung", (), int(hung)))
         found.append(("skewscope_nvml_worker_restarts_total", (), max(nvml_restarts, 0)))
+    return found
+
+
+def leisurely(watched: Iterable[Watched], *, nvml_pid: int) -> list[Sample]:
+    """Return what need not be newer than some seconds."""
+    found: list[Sample] = [("skewscope_build_info", BUILD, 1)]
+    for one in watched:
+        if one.last is None:
+            continue
+        found.append(("skewscope_collector_duration_seconds", one.label, round(one.last.seconds, 7)))
+        found.append(("skewscope_collector_overruns_total", one.label, one.overruns))
+        if one.success_s:
+            found.append(("skewscope_collector_last_success_timestamp_seconds", one.label, round(one.success_s, 3)))
     for process, pid in (("agent", os.getpid()), ("nvml", nvml_pid)):
         found += _process(process, pid) if pid else []
     return found

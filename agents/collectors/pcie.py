@@ -19,6 +19,7 @@ NVIDIA, DISPLAY, NETWORK = "0x10de", "0x03", "0x02"  # vendor, and the first byt
 WATCHED = ("gpu", "nic")
 WIDEST_LANES = 32
 EXPECTED = "gpus.expected"
+ERRORS_EVERY_S = 4.5  # three files a device, of several lines each: they are most of the work
 
 
 class Pcie:
@@ -36,17 +37,24 @@ class Pcie:
         self._kinds: dict[str, str] = {}  # address -> "gpu", "nic", "other", or "" where it does not say
         self._gpu_folders: list[str] = []
         self._limits: list[Sample] = []
-        self._files = _sysfs.Files()
+        self._links, self._errors = _sysfs.Files(), _sysfs.Files()
+        self._errors_next_s = float("-inf")
+        self._error_samples: list[Sample] = []
 
     def collect(self) -> Iterable[Sample]:
         """Return links and errors of now; the limits of links are read at a scan only."""
         wanted = _sysfs.expected(self._options, EXPECTED)
-        if self._clock_s() >= self._next_s or self._files.lost:
-            self._next_s = self._clock_s() + _sysfs.RESCAN_S
+        now_s = self._clock_s()
+        if now_s >= self._next_s or self._lost():
+            self._next_s, self._errors_next_s = now_s + _sysfs.RESCAN_S, now_s
             self._scan()
         if not self._kinds and wanted is None:
             raise NoData(f"there is no PCI bus in {self._folder}")
-        samples = self._files.samples()
+        if now_s >= self._errors_next_s:
+            self._errors_next_s = now_s + ERRORS_EVERY_S
+            self._error_samples = self._errors.samples()
+        samples = self._links.samples()
+        samples += self._error_samples
         samples += self._limits
         if self._kinds:
             samples.append((GPUS, ("pci",), sum(map(os.path.exists, self._gpu_folders))))
@@ -56,7 +64,7 @@ class Pcie:
 
     def _scan(self) -> None:
         found = _sysfs.names(self._folder)
-        if found == list(self._kinds) and not self._files.lost:
+        if found == list(self._kinds) and not self._lost():
             return  # nothing came, went or fell silent
         self._kinds = {name: self._kinds.get(name) or self._kind(f"{self._folder}/{name}") for name in found}
         self._gpu_folders = [f"{self._folder}/{name}" for name in found if self._kinds[name] == "gpu"]
@@ -68,10 +76,15 @@ class Pcie:
                 if len(way) > 2:  # below the host bridge stands another bridge
                     roles.setdefault(way[-2], "upstream")
         present = {name: set(_sysfs.names(f"{self._folder}/{name}")) for name in roles}
-        self._files.follow(
+        sources = [
             source for name, role in roles.items() for source in _sources(f"{self._folder}/{name}", role, present[name])
-        )
+        ]
+        self._links.follow(source for source in sources if source.metric != AER)
+        self._errors.follow(source for source in sources if source.metric == AER)
         self._limits = [sample for name in roles for sample in _limits(f"{self._folder}/{name}", present[name])]
+
+    def _lost(self) -> bool:
+        return self._links.lost or self._errors.lost
 
     def _kind(self, folder: str) -> str:
         kind = _sysfs.text(f"{folder}/class")[:4]

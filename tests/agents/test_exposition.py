@@ -71,10 +71,36 @@ def test_more_series_than_allowed_are_dropped_and_counted():
 
 
 def test_labels_of_old_jobs_are_forgotten():
-    renderer = exposition.Renderer(most_series=10)
-    for job in range(100):
+    renderer = exposition.Renderer()
+    for job in range(3000):
         renderer.block([("skewscope_steps_total", (f"job{job}", "0", "0"), 1)])
-    assert len(renderer._prefixes) <= 41
+    assert len(renderer._known) <= 1002
+
+
+def test_a_block_in_which_nothing_changed_is_the_same_object_and_a_change_makes_one_family_new():
+    def rows(ratio, hung):
+        return [
+            ("skewscope_gpu_utilization_ratio", ("0", "u"), ratio), ("skewscope_nvml_hung", (), hung),
+            ("skewscope_gpu_utilization_ratio", ("1", "u"), 0.25),
+        ]  # fmt: skip
+
+    renderer = exposition.Renderer()
+    first = renderer.block(rows(0.5, 0))[0]
+    assert renderer.block(rows(0.5, 0))[0] is first
+    second = renderer.block(rows(0.75, 0))[0]
+    assert second["skewscope_nvml_hung"] is first["skewscope_nvml_hung"]
+    assert second == exposition.Renderer().block(rows(0.75, 0))[0]
+    assert "skewscope_nvml_hung" in first and first != second  # what was handed out stays as it was
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.floats()), max_size=4, unique_by=lambda row: row[0])))
+def test_what_is_kept_never_differs_from_what_is_made_anew(turns):
+    renderer = exposition.Renderer()
+    for turn in turns:
+        samples = [("skewscope_gpu_utilization_ratio", (slot, "u"), value) for slot, value in turn]
+        assert exposition.page([renderer.block(samples)[0]]) == exposition.page(
+            [exposition.Renderer().block(samples)[0]]
+        )
 
 
 def test_an_undeclared_metric_or_a_wrong_number_of_labels_is_an_error():

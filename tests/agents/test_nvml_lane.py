@@ -18,9 +18,10 @@ def test_an_outcome_comes_through_the_pipe_as_it_was():
     sent = worker.frame(OUTCOME, {"gpus": [{"slot": 0}]}) + worker.END
     for cut in (1, 7, 60, len(sent) - 1):
         buffer = bytearray(sent[:cut])
-        got = list(worker.frames(buffer))
+        former = {}
+        got = list(worker.frames(buffer, former))
         buffer += sent[cut:]
-        got += list(worker.frames(buffer))
+        got += list(worker.frames(buffer, former))
         assert got == [(OUTCOME, {"gpus": [{"slot": 0}]}), None] and not buffer
 
 
@@ -28,14 +29,14 @@ def test_an_outcome_comes_through_the_pipe_as_it_was():
 def test_nonsense_on_the_pipe_is_an_error_or_not_whole_yet(noise: bytes):
     buffer = bytearray(noise)
     try:
-        list(worker.frames(buffer))
+        list(worker.frames(buffer, {}))
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
 
 
 def test_a_frame_of_impossible_size_is_refused_before_it_is_waited_for():
     with pytest.raises(ValueError, match="a frame of"):
-        list(worker.frames(bytearray(struct.pack("<II", 1 << 31, 0))))
+        list(worker.frames(bytearray(struct.pack("<II", 1 << 31, 0)), {}))
 
 
 def test_only_news_of_the_board_is_told_and_private_names_stay():
@@ -68,8 +69,16 @@ def test_requests_are_answered_collector_by_collector(tmp_path):
     place = Place(nvml=fake, board={"calling": lambda slot, call: calls.append((slot, call)), "gpus": []})
     request = json.dumps({"due": ["nvml-device", "nvml-info"], "without": [1]}).encode() + b"\n"
     worker.serve(io.BytesIO(request), answers, place)
-    got = list(worker.frames(bytearray(answers.getvalue())))
+    got = list(worker.frames(bytearray(answers.getvalue()), {}))
     assert [outcome.collector for outcome, _ in got[:-1]] == ["nvml-device", "nvml-info"] and got[-1] is None
     text = got[0][0].block["skewscope_gpu_utilization_ratio"][0]
     assert 'gpu="0"' in text and 'gpu="1"' not in text  # that one is left out
     assert calls[-1] == (-1, "")
+
+
+def test_a_block_that_did_not_change_is_not_sent_again():
+    former = {}
+    first, again = worker.frame(OUTCOME, {}), worker.frame(OUTCOME, {}, OUTCOME.block)
+    assert len(again) < len(first) - 40
+    got = list(worker.frames(bytearray(first + again), former))
+    assert got[0][0].block is got[1][0].block and got[1][0].block == BLOCK
