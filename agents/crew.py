@@ -14,6 +14,7 @@ from .exposition import MOST_SERIES, Block, Renderer
 
 OK, NO_DATA, FAILED, HUNG = "ok", "no data", "failed", "hung"
 REASON_LETTERS = 300
+EMPTY: Block = {}
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Outcome:
     block: Block = field(default_factory=dict)
     series: int = 0
     dropped: int = 0
+    group: str = ""  # of the collector: the node does not import those of another process
 
 
 class Crew:
@@ -45,11 +47,19 @@ class Crew:
             reader, renderer = self._made.get(collector) or self._make(collector)
             block, series, dropped = renderer.block(reader.collect())
         except NoData as nothing:
-            return Outcome(collector, NO_DATA, time.perf_counter() - start_s, str(nothing)[:REASON_LETTERS])
+            return self._outcome(collector, NO_DATA, start_s, str(nothing))
         except Exception as error:  # the agent's loop: a fault becomes a metric
-            reason = f"{type(error).__name__}: {error}"[:REASON_LETTERS]
-            return Outcome(collector, FAILED, time.perf_counter() - start_s, reason)
-        return Outcome(collector, OK, time.perf_counter() - start_s, "", block, series, dropped)
+            return self._outcome(collector, FAILED, start_s, f"{type(error).__name__}: {error}")
+        return self._outcome(collector, OK, start_s, "", block, series, dropped)
+
+    def _outcome(
+        self, collector: str, state: str, start_s: float, reason: str, block: Block = EMPTY, series: int = 0,
+        dropped: int = 0,
+    ) -> Outcome:  # fmt: skip
+        made = self._made.get(collector)
+        group = made[0].group if made else ""
+        seconds = time.perf_counter() - start_s
+        return Outcome(collector, state, seconds, reason[:REASON_LETTERS], block, series, dropped, group)
 
     def forget(self, collector: str) -> None:
         """Drop a collector that may be in any state; its next run makes a new one."""
@@ -73,3 +83,12 @@ def collectors(wanted: Iterable[str] = ()) -> dict[str, Room]:
     kept = {room("agents.collectors", name).id for name in names if name and not name.startswith("-") and name != "all"}
     everything = {found.id: found for found in rooms("agents.collectors")}
     return {key: found for key, found in everything.items() if (not kept or key in kept) and key not in without}
+
+
+def process_of(collector: str) -> str:
+    """Return the process that a collector runs in, which its name tells: "nvml" for those that call the driver.
+
+    >>> process_of("nvml-device"), process_of("gpm-activity"), process_of("rdma")
+    ('nvml', 'nvml', 'host')
+    """
+    return "nvml" if collector.startswith(("nvml-", "gpm-")) else "host"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import select
 import signal
 import sys
@@ -16,9 +15,10 @@ from skewscope.catalogue import Room
 from skewscope.errors import SkewscopeError
 
 from . import self_metrics
-from .crew import Outcome, collectors
+from .crew import Outcome, collectors, process_of
 from .exposition import Block, Renderer
 from .lanes import Lane, ThreadLane
+from .limits import give_back, raise_descriptor_limit, stay_small
 from .nvml_lane import NvmlLane
 from .pages import Pages
 from .schedule import Watched
@@ -29,19 +29,11 @@ from .settings import Settings
 RENDER_SHARE = 0.4  # of the interval: what is not there by then comes on the next page
 PATIENCE = 0.9  # of the interval: a driver call that takes longer is said to hang
 LOOP_STANDS_S = 30.0
+TIDY_AFTER_S = 3.0  # by then all is imported
 OWN_EVERY_S = 4.5  # what the agent says of itself, but for what is broken
-MOST_FILES = 8192
 SWITCH_S = 0.0005  # so that a scrape does not wait for a collector that computes
 
 log = logging.getLogger("skewscope.agent")
-
-
-def _raise_descriptor_limit() -> None:
-    # Counters stay open between looks: several hundred files on a node with eight adapters.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Node:
@@ -65,19 +57,21 @@ class Node:
         self._set_up()
 
     def _set_up(self) -> None:
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         rooms = collectors(self.settings.collectors)
         self._place = self.settings.place()
-        kinds = {name: room.kind() for name, room in rooms.items()}
-        self._watched = {
-            name: Watched(name, kind.group, kind.process, self.settings.interval(name, kind.group))
-            for name, kind in kinds.items()
-        }
+        self._watched = {name: self._watch(name, room) for name, room in rooms.items()}
         self._nvml: NvmlLane | None = None
         # A slow collector, or one that hangs in a slow group, must not delay the fast ones.
         self._lanes: dict[str, Lane] = {group: self._thread_lane(rooms, group) for group in ("fast", "slow")}
         if any(one.process == "nvml" for one in self._watched.values()):
             self._lanes["nvml"] = self._nvml = NvmlLane(self._place)
+
+    def _watch(self, name: str, room: Room) -> Watched:
+        # What runs in the driver's process is not imported here: until its first outcome it counts as fast.
+        process = process_of(name)
+        group = "fast" if process == "nvml" else room.kind().group
+        return Watched(name, group, process, self.settings.interval(name, group))
 
     def _thread_lane(self, rooms: dict[str, Room], group: str) -> ThreadLane:
         some = {name: room for name, room in rooms.items() if self._watched[name].lane == group}
@@ -109,12 +103,17 @@ class Node:
 
     def run(self) -> None:
         """Sample until `stop`, then let go of everything."""
+        stay_small()
+        tidy_s = time.monotonic() + TIDY_AFTER_S
         try:
             due_s = time.monotonic()
             while not self._stopping:
                 self.tick()
                 if self._reloading:
                     self._take_settings()
+                if time.monotonic() > tidy_s:
+                    tidy_s = float("inf")
+                    give_back()
                 due_s = max(due_s + self.settings.interval_s, time.monotonic() - self.settings.interval_s)
                 self._rest(until_s=due_s)
         finally:
@@ -189,6 +188,9 @@ class Node:
                 log.warning("collector %s %s: %s", one.id, outcome.state, outcome.reason)
             elif one.broken and outcome.state == "ok":
                 log.info("collector %s works again", one.id)
+            if outcome.group and outcome.group != one.group:
+                one.group, one.interval_s = outcome.group, self.settings.interval(one.id, outcome.group)
+                one.due_s = now_s + one.interval_s
             one.take(outcome, now_s, realtime_s)
 
     def _rest(self, until_s: float) -> None:

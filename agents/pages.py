@@ -93,7 +93,8 @@ class Pages:
 def gzipped(body: bytes) -> bytes:
     """Return the body in gzip form, quickly rather than tightly."""
     squeeze = compression.compressobj(1, zlib.DEFLATED, 31)
-    return squeeze.compress(body) + squeeze.flush()
+    made: bytes = squeeze.compress(body) + squeeze.flush()
+    return made
 
 
 def _said(status: int, text: str) -> Reply:

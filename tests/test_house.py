@@ -265,3 +265,8 @@ def test_the_agent_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", catalogue.rooms("agents.collectors"), ids=lambda room: room.id)
+def test_the_name_of_a_collector_tells_its_process(room: catalogue.Room):
+    assert room.kind().process == catalogue.load("agents.crew").process_of(room.id)

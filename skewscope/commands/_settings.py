@@ -43,10 +43,14 @@ def _actions(parser: argparse.ArgumentParser) -> Actions:
 
 
 def _config_path(words: Sequence[str], environ: Mapping[str, str]) -> str:
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", default=environ.get(f"{PREFIX}CONFIG", ""))
-    found, _ = finder.parse_known_args(list(words))
-    return str(found.config)
+    found = environ.get(f"{PREFIX}CONFIG", "")
+    own = words[: words.index("--")] if "--" in words else words  # what stands behind is of another program
+    for word, after in zip(own, [*own[1:], ""], strict=False):
+        if word == "--config":
+            found = after
+        elif word.startswith("--config="):
+            found = word.removeprefix("--config=")
+    return found
 
 
 def _from_file(path: str, shared: Actions, own: Mapping[str, Actions], chosen: str) -> Iterator[tuple[str, str, Any]]:
