@@ -70,8 +70,10 @@ class Node:
     def _watch(self, name: str, room: Room) -> Watched:
         # What runs in the driver's process is not imported here: until its first outcome it counts as fast.
         process = process_of(name)
-        group = "fast" if process == "nvml" else room.kind().group
-        return Watched(name, group, process, self.settings.interval(name, group))
+        kind = None if process == "nvml" else room.kind()
+        group = "fast" if kind is None else kind.group
+        comes_and_goes = bool(getattr(kind, "comes_and_goes", False))
+        return Watched(name, group, process, self.settings.interval(name, group), comes_and_goes)
 
     def _thread_lane(self, rooms: dict[str, Room], group: str) -> ThreadLane:
         some = {name: room for name, room in rooms.items() if self._watched[name].lane == group}

@@ -20,6 +20,7 @@ class Watched:
     group: str
     process: str
     interval_s: float
+    comes_and_goes: bool = False  # nothing of the kind now says little about the next second: jobs start at any time
     due_s: float = 0.0
     failures: int = 0
     overruns: int = 0
@@ -42,7 +43,7 @@ class Watched:
             return
         self.failures += outcome.state != NO_DATA
         if outcome.state == NO_DATA:
-            self.block, wait_s = None, max(self.interval_s, LOOK_AGAIN_S)
+            self.block, wait_s = None, self.interval_s if self.comes_and_goes else max(self.interval_s, LOOK_AGAIN_S)
         else:
             wait_s = min(self.interval_s * 2 ** min(self.failures, 8), max(LONGEST_BACK_OFF_S, self.interval_s))
         self.due_s = now_s + wait_s

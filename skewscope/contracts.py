@@ -176,7 +176,8 @@ class Collector(Protocol):
     """Reads one part of the node. It never loops, sleeps, logs or times itself: the node does.
 
     `process` is "host" (a thread of the agent) or "nvml" (a process of its own, which may be killed at any time);
-    `group` is "fast" or "slow"; `exports` names all metrics that can come.
+    `group` is "fast" or "slow"; `exports` names all metrics that can come. Where there is no data a collector is asked
+    again after a minute, or at its next turn if it declares `comes_and_goes = True`: jobs start at any time.
     """
 
     process: ClassVar[str]

@@ -31,6 +31,7 @@ class Collectives:
 
     process: ClassVar[str] = "host"
     group: ClassVar[str] = "fast"
+    comes_and_goes: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = (
         "skewscope_collective_duration_seconds", "skewscope_collectives_total", "skewscope_collective_seconds_total",
         "skewscope_collective_min_seconds", "skewscope_collective_bytes_total",

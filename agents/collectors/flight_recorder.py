@@ -33,6 +33,7 @@ class FlightRecorder:
 
     process: ClassVar[str] = "host"
     group: ClassVar[str] = "slow"
+    comes_and_goes: ClassVar[bool] = True
     exports: ClassVar[tuple[str, ...]] = (
         "skewscope_collective_last_sequence", "skewscope_flight_last_sequence", "skewscope_flight_completed_sequence",
         "skewscope_flight_behind_calls", "skewscope_flight_absent_ranks", "skewscope_flight_mismatched_calls",

@@ -260,3 +260,17 @@ def test_it_stays_small_and_its_files_few(agent):
         lambda: agent.value("skewscope_collector_last_success_timestamp_seconds", collector="rdma") > seen.last + 6
     )
     assert descriptors() <= before + 3
+
+
+def test_a_job_that_starts_later_is_seen_at_once(agent, tmp_path):
+    from skewscope.spool import RingWriter
+
+    writer = RingWriter(tmp_path, job="later", rank=0, world_size=1, capacity=1024)
+    group = writer.group(1, [0], 0, "dp")
+    _, took_s = agent.until(
+        lambda: agent.value("skewscope_rank_heartbeat_age_seconds", job_id="later", rank="0") is not None
+    )
+    now_ns = time.monotonic_ns()
+    writer.write(1, 1, group, 1, 0, 1, now_ns, now_ns + 1000, size=64)
+    agent.until(lambda: agent.value("skewscope_collectives_total", job_id="later", op="all_reduce") == 1)
+    assert took_s <= 2 * INTERVAL_S + SLACK_S

@@ -58,3 +58,9 @@ def test_the_lane_follows_the_process_then_the_group():
     assert watched().lane == "fast"
     assert schedule.Watched("x", "slow", "host", 1.0).lane == "slow"
     assert schedule.Watched("x", "slow", "nvml", 1.0).lane == "nvml"
+
+
+def test_what_comes_and_goes_is_looked_for_at_the_next_turn():
+    one = schedule.Watched("collectives", "fast", "host", 1.0, comes_and_goes=True)
+    one.take(outcome(crew.NO_DATA), 100.0, 1e9)
+    assert one.due_s == 101.0 and not one.broken

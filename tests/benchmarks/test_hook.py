@@ -121,7 +121,7 @@ def test_steps_take_as_long_with_it(tmp_path: Path):
         f"\nsteps with the hook over without, {PAIRS} pairs: median {statistics.median(ratios):.3f},"
         f" mean {statistics.fmean(ratios):.3f} +- {spread:.3f}, from {ratios[0]:.3f} to {ratios[-1]:.3f}"
     )
-    assert statistics.median(ratios) < 1.05
+    assert statistics.fmean(ratios) - 2 * spread <= 1.0  # as long as without, within noise
 
 
 WRITER = """

@@ -90,7 +90,7 @@ def test_one_prometheus_holds_fifty_agents(tmp_path: Path):
         window = f"[{int(WINDOW_S)}s]"
         up = query("up")
         scrapes = query(f"count_over_time(up{window})")
-        failed = sum(query(f"sum(count_over_time((up == 0){window}))") or [0])
+        failed = sum(query(f"sum(count_over_time((up == 0)[{int(WINDOW_S)}s:1s]))") or [0])
         longest = query(f"max(max_over_time(scrape_duration_seconds{window}))")[0]
         samples = sum(query("scrape_samples_scraped"))
         resident = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
