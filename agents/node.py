@@ -110,7 +110,7 @@ class Node:
         try:
             due_s = time.monotonic()
             while not self._stopping:
-                self.tick()
+                self._safe_tick()
                 if self._reloading:
                     self._take_settings()
                 if time.monotonic() > tidy_s:
@@ -143,6 +143,12 @@ class Node:
             self._server.stop()
         for lane in self._lanes.values():
             lane.stop()
+
+    def _safe_tick(self) -> None:
+        try:
+            self.tick()
+        except Exception:  # the agent's loop: whatever it is, the next tick is worth a try
+            log.exception("a tick failed; the next one follows")
 
     def tick(self, render_within_s: float | None = None) -> None:
         """Start the collectors that are due, wait a little for them, and make the pages."""

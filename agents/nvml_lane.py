@@ -27,6 +27,7 @@ LONGEST_WAIT_S = 60.0  # between two starts
 RETRY_GPU_S = 60.0  # a GPU that hung is left out so long, doubled at each hang
 LONGEST_RETRY_GPU_S = 3600.0
 CHUNK = 1 << 18
+MOST_DOUBLINGS = 10
 PASSING = ("gpu-processes", "gpu-activity")  # what of the board is no longer true once the process is gone
 # Without `site` the process is 2 MiB smaller; its way to this package is told instead. As much again is ctypes.util
 # with all that it imports, which pynvml names but never calls on Linux.
@@ -230,7 +231,7 @@ class NvmlLane:
 
     def _wait_before_start(self, first_s: float) -> None:
         wait_s = min(max(first_s, 0.0) * 2**self._failures, LONGEST_WAIT_S)
-        self._failures += 1
+        self._failures = min(self._failures + 1, MOST_DOUBLINGS)
         self._may_start_s = time.monotonic() + wait_s
 
     def _kill(self) -> None:

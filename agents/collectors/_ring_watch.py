@@ -65,11 +65,9 @@ class RingWatch:
     def _open(self, name: str, inode: int) -> None:
         refused, looks = self._refused.get(name, (inode, 0))
         looks = looks if refused == inode else 0
-        if looks >= LOOKS_FOR_A_HEADER:
-            return
+        if looks >= LOOKS_FOR_A_HEADER or len(self.rings) >= MOST_RINGS:
+            return  # where there is no room now there may be some at the next look
         try:
-            if len(self.rings) >= MOST_RINGS:
-                raise Unreadable(f"{MOST_RINGS} rings are followed already")
             ring = Ring(Path(self._place.spool, name), self._place, self._began_ns)
             ring.follow(self.archive)
         except (Unreadable, OSError):

@@ -15,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
 import logging
@@ -59,9 +60,10 @@ class Agent:
         from ..catalogue import load
 
         gc.enable()  # `main` turns it off for short work; this one stays
-        node = load("agents.node").Node(settings(args), lambda: settings(_again(args)))
-        if args.once or args.list:
-            return _look(node, args)
+        told = settings(args)
+        if args.once or args.list:  # a look leaves no trace: the archive is the daemon's
+            return _look(load("agents.node").Node(dataclasses.replace(told, archive=None)), args)
+        node = load("agents.node").Node(told, lambda: settings(_again(args)))
         started_s = time.monotonic()
         node.obey_signals()
         node.serve()
@@ -140,12 +142,16 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
+    key = ""
     for part in _names(text):
-        key, equals, value = part.partition("=")
-        if not equals or not key:
+        name, equals, value = part.partition("=")
+        if equals and not set(name) & set("/:?"):
+            key, found[name] = name, value
+        elif key:  # one more of a list, as in serving.urls=URL,URL
+            found[key] += f",{part}"
+        else:
             raise argparse.ArgumentTypeError(f"{part!r} is not KEY=VALUE")
-        found[key] = value
     return found
 
 

@@ -100,6 +100,7 @@ class Heart(threading.Thread):
             unfinished.unlink(missing_ok=True)
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
             with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o640)
                 file.write(content)
             unfinished.rename(self._dump)
         except OSError:  # a full disk or a closed folder: the ring goes on, and the next request may succeed

@@ -32,6 +32,7 @@ from .layout import (
 LARGEST_CAPACITY = 1 << 20  # 64 MiB: more is no ring of ours
 CHUNK_RECORDS = 1024
 LOOK_AHEAD = 64
+MOST_JUMPS = 64
 
 # A record that ends with its own CRC-32 brings the running CRC-32 of a run of records to a value that depends on
 # their number alone: one call over the run checks all of them.
@@ -168,7 +169,12 @@ class RingReader:
         """Return up to `limit` records written since the last call."""
         drained = Drained()
         most = 1  # an idle ring costs one record
-        while len(drained.raw) < limit * RECORD_BYTES and self._take(drained, most):
+        jumps = 0  # a writer that goes round makes few; a hostile file could make one at each record
+        while len(drained.raw) < limit * RECORD_BYTES and jumps < MOST_JUMPS:
+            before = len(drained.raw)
+            if not self._take(drained, most):
+                break
+            jumps += len(drained.raw) == before
             most = min(CHUNK_RECORDS, limit - len(drained.raw) // RECORD_BYTES)
         return drained
 

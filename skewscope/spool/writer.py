@@ -155,6 +155,7 @@ def _made(path: Path, size: int) -> mmap.mmap:
     path.unlink(missing_ok=True)  # an older process had the same number
     descriptor = os.open(path, flags, 0o640)
     try:
+        os.fchmod(descriptor, 0o640)  # whatever the umask: the agent reads it through the folder's group
         os.posix_fallocate(descriptor, 0, size)
         return mmap.mmap(descriptor, size)
     except OSError:

@@ -70,13 +70,18 @@ def test_the_prolog_makes_a_spool_and_the_epilog_clears_one_job_only(tmp_path: P
     spool = tmp_path / "run" / "spool"
     environ = {"SKEWSCOPE_SPOOL": str(spool), "SLURM_JOB_ID": "42", "PATH": "/usr/bin:/bin"}
     subprocess.run([DEPLOY / "prolog.sh"], env=environ, check=True)
-    assert spool.stat().st_mode & 0o7777 == 0o1777
+    assert spool.stat().st_mode & 0o7777 == (spool / "flight").stat().st_mode & 0o7777 == 0o3777
     for name in ("42-r0-9.ring", "42-r1-9.ring", "421-r0-9.ring", "43-r0-9.ring"):
         (spool / name).touch()
     subprocess.run([DEPLOY / "epilog.sh"], env=environ, check=True)
-    assert sorted(path.name for path in spool.iterdir()) == ["421-r0-9.ring", "43-r0-9.ring"]
+    assert sorted(path.name for path in spool.glob("*.ring")) == ["421-r0-9.ring", "43-r0-9.ring"]
 
 
 def test_prometheus_scrapes_the_two_halves():
     found = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     assert [job["metrics_path"] for job in found] == ["/metrics/fast", "/metrics/slow"]
+
+
+def test_a_list_of_addresses_is_one_option():
+    words = ["agent", "--option", "serving.urls=http://a:1/metrics,http://b:2/m?x=1,ras.address=c:3"]
+    assert flags_of(words).option == {"serving.urls": "http://a:1/metrics,http://b:2/m?x=1", "ras.address": "c:3"}

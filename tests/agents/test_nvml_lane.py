@@ -82,3 +82,13 @@ def test_a_block_that_did_not_change_is_not_sent_again():
     assert len(again) < len(first) - 40
     got = list(worker.frames(bytearray(first + again), former))
     assert got[0][0].block is got[1][0].block and got[1][0].block == BLOCK
+
+
+def test_a_driver_that_stays_broken_for_days_does_not_end_the_agent():
+    from skewscope.contracts import Place
+
+    lane = load("agents.nvml_lane").NvmlLane(Place())
+    for _ in range(3000):
+        lane._wait_before_start(first_s=1.0)
+    assert lane._may_start_s > 0
+    lane.stop()

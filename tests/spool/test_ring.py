@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,25 @@ def test_the_disk_must_have_room_for_the_whole_ring(monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space"):
         spool.RingWriter(tmp_path, job="j", rank=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folders_group_may_read_a_ring_whatever_the_umask(tmp_path: Path):
+    tmp_path.chmod(0o3777)
+    before = os.umask(0o077)
+    try:
+        writer = spool.RingWriter(tmp_path, job="j", rank=0, capacity=CAPACITY)
+    finally:
+        os.umask(before)
+    found = writer.path.stat()
+    assert found.st_mode & 0o777 == 0o640 and found.st_gid == tmp_path.stat().st_gid
+    writer.close()
+
+
+def test_a_ring_that_claims_to_go_round_at_each_record_costs_little(writer, reader):
+    for slot in range(CAPACITY):
+        body = layout.BODY.pack(slot + 1 + CAPACITY * (slot + 1), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        at = layout.HEADER_BYTES + slot * layout.RECORD_BYTES
+        writer._map[at : at + layout.RECORD_BYTES] = body + zlib.crc32(body).to_bytes(4, "little")
+    looks = []
+    reader._take = lambda drained, most, take=reader._take: (looks.append(most), take(drained, most))[1]
+    assert not reader.drain().rows and len(looks) <= 64
