@@ -8,6 +8,7 @@ runs; a page only joins them, which is why a scrape costs next to nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from zlib import crc32
 
 from skewscope.contracts import Sample
 from skewscope.metrics import METRICS, Metric
@@ -149,11 +150,13 @@ def escaped(value: str) -> str:
     r"""Return a label value as it stands between quotes: bounded, printable, escaped.
 
     >>> escaped('a"b'), escaped("c\\d"), escaped("e\x00f")
-    ('a\\"b', 'c\\\\d', 'e_f')
+    ('a\\"b', 'c\\\\d', 'e_f~158c14b4')
     """
-    if not value.isprintable():
-        value = "".join(letter if letter.isprintable() else "_" for letter in value)
-    return value[:LABEL_LETTERS].replace("\\", "\\\\").replace('"', '\\"')
+    if len(value) > LABEL_LETTERS or not value.isprintable():
+        # Two values that were cut or cleaned alike must not become one series twice.
+        seal = f"~{crc32(value.encode('utf-8', 'surrogatepass')):08x}"
+        value = "".join(letter if letter.isprintable() else "_" for letter in value[: LABEL_LETTERS - len(seal)]) + seal
+    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _headers(metric: Metric) -> tuple[str, str]:

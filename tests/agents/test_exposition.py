@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -111,6 +111,7 @@ def test_an_undeclared_metric_or_a_wrong_number_of_labels_is_an_error():
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=5), st.floats(allow_nan=False))
+@example([("", "\x1f"), ("", "\x1e"), ("", "a" * 200), ("", "a" * 201)], 0.0)
 def test_any_label_survives_the_reference_parser(labels, value):
     samples = [("skewscope_gpu_utilization_ratio", label, value) for label in dict.fromkeys(labels)]
     shown = page(samples)
