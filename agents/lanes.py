@@ -1,7 +1,7 @@
 """Two places where collectors run and can be given up: a thread of the agent, and the driver's own process.
 
 A lane runs one turn at a time: `start(due)` begins it, outcomes come out of `outcomes()`, `busy()` says which
-collector is running since when, and `give_up()` ends a turn whose collector does not return.
+collector is running since when, and `hurry()` sees to those that take long or do not return.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from skewscope.catalogue import Room
 from skewscope.contracts import Place
 
 from .crew import HUNG, Crew, Outcome
+
+STOP_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,21 @@ class Lane(Protocol):
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes that came since the last call."""
 
-    def give_up(self) -> list[str]:
-        """Give up the running collector; return those of the turn that have not run yet."""
+    def hurry(self, now_s: float, patience_s: float, deadline_s: float) -> list[str]:
+        """Let nobody wait for what runs longer than `patience_s`; give up what is past the deadline.
+
+        Return those of the turn that have not run because of it.
+        """
 
     def stop(self) -> None:
         """Let go of everything."""
 
 
 class ThreadLane:
-    """Runs collectors in a daemon thread; a collector that hangs keeps its thread and a new one goes on.
+    """Runs collectors in a daemon thread; one that takes long keeps its thread, and a new thread goes on without it.
 
-    A hung collector is not started again before it came back, so at most one thread a collector can be lost.
+    Until its deadline it may still answer; then it counts as hung. It is not started again before it came back, so at
+    most one thread a collector can be lost.
     """
 
     def __init__(self, rooms: Mapping[str, Room], place: Place, most_series: int, wake: Callable[[], None]) -> None:
@@ -60,7 +66,8 @@ class ThreadLane:
         self._lock = threading.Condition()
         self._turn: list[str] = []
         self._running: tuple[str, float] | None = None
-        self._away: set[str] = set()
+        self._overtaken: dict[str, float] = {}  # collector -> since when it runs
+        self._away: set[str] = set()  # given up
         self._worker: threading.Thread | None = None
         self._stopped = False
 
@@ -69,12 +76,15 @@ class ThreadLane:
         with self._lock:
             if self._stopped or self._turn or self._running:
                 return False
-            self._turn = [collector for collector in due if collector not in self._away]
-            if self._turn and self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="collectors", daemon=True)
-                self._worker.start()
-            self._lock.notify()
+            self._turn = [collector for collector in due if collector not in self._away | self._overtaken.keys()]
+            self._go_on()
         return True
+
+    def _go_on(self) -> None:
+        if self._turn and self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="collectors", daemon=True)
+            self._worker.start()
+        self._lock.notify_all()
 
     def busy(self) -> Busy | None:
         """Return the running collector."""
@@ -90,23 +100,30 @@ class ThreadLane:
             taken.append(self._outcomes.popleft())
         return taken
 
-    def give_up(self) -> list[str]:
-        """Leave the running collector to its thread and start another thread at the next turn."""
+    def hurry(self, now_s: float, patience_s: float, deadline_s: float) -> list[str]:
+        """Let the others overtake a collector that runs long, and give up those past the deadline."""
         with self._lock:
-            left, self._turn = self._turn, []
-            if self._running:
+            if self._running and now_s - self._running[1] > min(patience_s, deadline_s):
                 collector, since_s = self._running
-                self._away.add(collector)
-                self._crew.forget(collector)
-                self._outcomes.append(Outcome(collector, HUNG, time.monotonic() - since_s, "it does not return"))
+                self._overtaken[collector] = since_s
                 self._running, self._worker = None, None
-        return left
+                self._go_on()
+            for collector, since_s in list(self._overtaken.items()):
+                if now_s - since_s > deadline_s:
+                    del self._overtaken[collector]
+                    self._away.add(collector)
+                    self._crew.forget(collector)
+                    self._outcomes.append(Outcome(collector, HUNG, now_s - since_s, "it does not return"))
+        return []
 
     def stop(self) -> None:
-        """End the thread after the collector that it is running."""
+        """End the thread; the collector that it is running is waited for, if not for long."""
         with self._lock:
             self._stopped, self._turn = True, []
             self._lock.notify_all()
+            worker = self._worker
+        if worker is not None:
+            worker.join(STOP_WITHIN_S)
 
     def _work(self) -> None:
         me = threading.current_thread()
@@ -120,11 +137,18 @@ class ThreadLane:
                 self._running = (collector, time.monotonic())
             outcome = self._crew.run(collector)
             with self._lock:
-                if self._worker is not me:  # it was given up and came back
-                    self._away.discard(collector)
+                if self._worker is not me:
+                    self._came_back(outcome)
                     return
                 self._running = None
                 self._outcomes.append(outcome)
                 done = not self._turn
             if done:
                 self._wake()
+
+    def _came_back(self, outcome: Outcome) -> None:
+        """Take the answer of one that was overtaken; that of one that was given up is too old."""
+        if self._overtaken.pop(outcome.collector, None) is not None:
+            self._outcomes.append(outcome)
+        else:
+            self._away.discard(outcome.collector)

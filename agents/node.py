@@ -16,10 +16,10 @@ from skewscope.errors import SkewscopeError
 
 from . import self_metrics
 from .crew import Outcome, collectors, process_of
-from .exposition import Block, Renderer
+from .exposition import Block
 from .lanes import Lane, ThreadLane
 from .limits import give_back, raise_descriptor_limit, stay_small
-from .nvml_lane import NvmlLane
+from .nvml_lane import PASSING, NvmlLane
 from .pages import Pages
 from .schedule import Watched
 from .self_metrics import EXPORTS as EXPORTS
@@ -30,7 +30,6 @@ RENDER_SHARE = 0.4  # of the interval: what is not there by then comes on the ne
 PATIENCE = 0.9  # of the interval: a driver call that takes longer is said to hang
 LOOP_STANDS_S = 30.0
 TIDY_AFTER_S = 3.0  # by then all is imported
-OWN_EVERY_S = 4.5  # what the agent says of itself, but for what is broken
 SWITCH_S = 0.0005  # so that a scrape does not wait for a collector that computes
 
 log = logging.getLogger("skewscope.agent")
@@ -42,30 +41,37 @@ class Node:
     def __init__(self, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
         self._reload = reload or (lambda: settings)
-        self._requests = self_metrics.Requests()
-        self._renderers = Renderer(), Renderer()
-        self._own_block: Block = {}
-        self._own_next_s = 0.0
+        self._own = self_metrics.Own()
         self.pages = Pages(self.not_ready, self.alive)
         self._server: Server | None = None
         self._wake_in, self._wake_out = os.pipe()
         for end in (self._wake_in, self._wake_out):
             os.set_blocking(end, False)
+        self._poll = select.poll()
+        self._poll.register(self._wake_in, select.POLLIN)
+        self._polled = -1  # the output of the driver's process that is among the polled ones
         self._stopping = self._reloading = False
         self._stale = 0
         self._looped_s = time.monotonic()
+        self._lanes: dict[str, Lane] = {}
+        self._nvml: NvmlLane | None = None
+        self._place = self.settings.place()
         self._set_up()
 
     def _set_up(self) -> None:
+        """Make what the settings ask for; what collectors know of each other and of GPUs that hang is kept."""
         raise_descriptor_limit()
         rooms = collectors(self.settings.collectors)
-        self._place = self.settings.place()
+        former, board = self._nvml, {key: self._place.board[key] for key in self._place.board if key not in PASSING}
+        self._place = replace(self.settings.place(), board=board)
         self._watched = {name: self._watch(name, room) for name, room in rooms.items()}
-        self._nvml: NvmlLane | None = None
+        self._nvml = None
         # A slow collector, or one that hangs in a slow group, must not delay the fast ones.
-        self._lanes: dict[str, Lane] = {group: self._thread_lane(rooms, group) for group in ("fast", "slow")}
+        self._lanes = {group: self._thread_lane(rooms, group) for group in ("fast", "slow")}
         if any(one.process == "nvml" for one in self._watched.values()):
-            self._lanes["nvml"] = self._nvml = NvmlLane(self._place)
+            self._lanes["nvml"] = self._nvml = NvmlLane(self._place, most_series=self.settings.most_series)
+            if former is not None:
+                self._nvml.take_over(former)
 
     def _watch(self, name: str, room: Room) -> Watched:
         # What runs in the driver's process is not imported here: until its first outcome it counts as fast.
@@ -125,7 +131,7 @@ class Node:
         """Begin to answer requests. Raises UsageError where the address cannot be served."""
         server = Server(
             self.settings.listen, self.pages.reply, web_config=self.settings.web_config,
-            allow_plain=self.settings.allow_plain, on_reply=self._requests.count,
+            allow_plain=self.settings.allow_plain, on_reply=self._own.requests.count,
         )  # fmt: skip
         server.start()
         self._server = server
@@ -180,13 +186,11 @@ class Node:
                 one.due_s = time.monotonic() + self.settings.interval_s
 
     def _look(self, lane: Lane, now_s: float) -> None:
-        """Take what a lane has, and give up what it has been at for too long."""
+        """Take what a lane has, and see to what it has been at for too long."""
         self._take(lane)
-        busy = lane.busy()
-        if busy and now_s - busy.since_s > self.settings.deadline_s:
-            for name in lane.give_up():
-                self._watched[name].due_s = now_s
-            self._take(lane)
+        for name in lane.hurry(now_s, self.settings.interval_s * PATIENCE, self.settings.deadline_s):
+            self._watched[name].due_s = now_s
+        self._take(lane)
 
     def _take(self, lane: Lane) -> None:
         now_s, realtime_s = time.monotonic(), time.time()
@@ -207,12 +211,10 @@ class Node:
 
     def _wait(self, seconds: float) -> None:
         """Sleep until something comes, at most so long."""
-        poll = select.poll()
-        poll.register(self._wake_in, select.POLLIN)
         output = self._nvml.output if self._nvml else -1
-        if output >= 0:
-            poll.register(output, select.POLLIN)
-        for descriptor, _ in poll.poll(max(seconds, 0.0) * 1000):
+        if output != self._polled:
+            self._poll_instead(output)
+        for descriptor, _ in self._poll.poll(max(seconds, 0.0) * 1000):
             if descriptor == self._wake_in:
                 os.read(self._wake_in, 4096)
             elif self._nvml:
@@ -220,9 +222,18 @@ class Node:
         for lane in self._lanes.values():
             self._take(lane)
 
+    def _poll_instead(self, output: int) -> None:
+        self._poll = select.poll()
+        self._poll.register(self._wake_in, select.POLLIN)
+        if output >= 0:
+            self._poll.register(output, select.POLLIN)
+        self._polled = output
+
     def _render(self) -> None:
         now_s = time.monotonic()
         hanging = self._hanging(now_s)
+        patience_s = self.settings.interval_s * PATIENCE
+        unreachable = self._nvml.unreachable(patience_s) if self._nvml else []
         blocks: dict[str, list[Block]] = {"fast": [], "slow": []}
         for one in self._watched.values():
             block = one.fresh(now_s)
@@ -230,10 +241,12 @@ class Node:
                 self._stale += one.series if one.block is not None else 0
                 one.block = None
                 continue
-            if hanging and one.process == "nvml" and "skewscope_gpu_access_state" in block:
-                block = {name: lines for name, lines in block.items() if name != "skewscope_gpu_access_state"}
+            if (hanging or unreachable) and one.process == "nvml":
+                block = self_metrics.without_access(block, unreachable)
             blocks[one.group].append(block)
-        blocks["fast"] += self._own(hanging, now_s)
+        blocks["fast"] += self._own.blocks(
+            self._watched.values(), self._nvml, self._place.board, hanging, unreachable, self._stale, now_s
+        )
         self.pages.update(blocks)
 
     def _hanging(self, now_s: float) -> str:
@@ -244,20 +257,6 @@ class Node:
         if busy and now_s - busy.since_s > self.settings.interval_s * PATIENCE:
             return busy.detail or busy.collector
         return self._nvml.hang
-
-    def _own(self, hanging: str, now_s: float) -> list[Block]:
-        lane, watched = self._nvml, self._watched.values()
-        if now_s >= self._own_next_s:
-            self._own_next_s = now_s + OWN_EVERY_S
-            leisurely = self_metrics.leisurely(watched, nvml_pid=lane.pid if lane else 0)
-            self._own_block = self._renderers[0].block(leisurely + self._requests.samples())[0]
-        urgent = self_metrics.urgent(
-            watched, nvml_restarts=lane.restarts if lane else 0, hung=bool(hanging) if lane else None, stale=self._stale
-        )
-        for slot in lane.unreachable(self.settings.interval_s * PATIENCE) if lane else ():
-            uuid = next((gpu["uuid"] for gpu in self._place.board.get("gpus", ()) if gpu["slot"] == slot), "")
-            urgent.append(("skewscope_gpu_access_state", (str(slot), uuid, "hung"), 1))
-        return [self._own_block, self._renderers[1].block(urgent)[0]]
 
     def _take_settings(self) -> None:
         self._reloading = False

@@ -19,7 +19,7 @@ import skewscope
 from skewscope.contracts import Place
 
 from .crew import FAILED, HUNG, Outcome
-from .exposition import Block
+from .exposition import MOST_SERIES, Block
 from .lanes import Busy
 from .nvml_worker import CALLING, CALLING_FD, frames
 
@@ -28,15 +28,24 @@ RETRY_GPU_S = 60.0  # a GPU that hung is left out so long, doubled at each hang
 LONGEST_RETRY_GPU_S = 3600.0
 CHUNK = 1 << 18
 MOST_DOUBLINGS = 10
+FORGIVEN_S = 3600.0  # a GPU that has answered for so long may hang as if for the first time
 PASSING = ("gpu-processes", "gpu-activity")  # what of the board is no longer true once the process is gone
-# Without `site` the process is 2 MiB smaller; its way to this package is told instead. As much again is ctypes.util
-# with all that it imports, which pynvml names but never calls on Linux.
+HANDED_ON = ("gpus", "gpu-events")  # what the next process must know: slots must not move, nor counts begin anew
+# Without `site` the process is 2 MiB smaller; its way to this package is told instead. As much again are ctypes.util,
+# which pynvml names but never calls on Linux, and inspect, which dataclasses import for classes without a docstring.
 START = """
 import json, sys, types
 given = json.loads(sys.argv[1])
 sys.path[:] = given["path"]
 sys.modules["ctypes.util"] = types.ModuleType("ctypes.util")
 sys.modules["ctypes.util"].find_library = lambda name: None
+class Later(types.ModuleType):
+    def __getattr__(self, name):
+        if sys.modules["inspect"] is self:
+            del sys.modules["inspect"]
+        import inspect
+        return getattr(inspect, name)
+sys.modules["inspect"] = Later("inspect")
 import skewscope
 skewscope.__path__.append(given["wings"])
 from skewscope.agents.nvml_worker import main
@@ -49,8 +58,11 @@ log = logging.getLogger("skewscope.agent")
 class NvmlLane:
     """One process with the NVML collectors. Raises nothing: what fails becomes an outcome."""
 
-    def __init__(self, place: Place, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, place: Place, *, environ: Mapping[str, str] | None = None, most_series: int = MOST_SERIES
+    ) -> None:  # fmt: skip
         self._place = place
+        self._most_series = most_series
         self._environ = dict(os.environ if environ is None else environ)
         self._pid = 0
         self._orphans: list[int] = []
@@ -154,13 +166,14 @@ class NvmlLane:
         taken, self._outcomes = self._outcomes, []
         return taken
 
-    def give_up(self) -> list[str]:
-        """Kill the process that hangs; the GPU it hangs on is left out for a while."""
+    def hurry(self, now_s: float, patience_s: float, deadline_s: float) -> list[str]:
+        """Kill the process if it hangs; the GPU it hangs on is left out for a while."""
+        busy = self.busy()
+        if busy is None or now_s - busy.since_s <= deadline_s:
+            return []
         slot, call = self.calling()
-        now_s = time.monotonic()
         if slot >= 0:
-            hangs = self._strikes.get(slot, (0, 0.0))[0] + 1
-            self._strikes[slot] = (hangs, now_s + min(RETRY_GPU_S * 2 ** (hangs - 1), LONGEST_RETRY_GPU_S))
+            self._strike(slot, now_s)
         running, left = self._turn[:1], self._turn[1:]
         where = f"{call or 'a driver call'}{f' on GPU {slot}' if slot >= 0 else ''} does not return"
         self.hang = where
@@ -170,6 +183,15 @@ class NvmlLane:
         self._close()
         self._wait_before_start(first_s=0.0 if slot >= 0 else 1.0)
         return left
+
+    def _strike(self, slot: int, now_s: float) -> None:
+        hangs, until_s = self._strikes.get(slot, (0, now_s))
+        hangs = 1 if now_s - until_s > FORGIVEN_S else hangs + 1
+        self._strikes[slot] = (hangs, now_s + min(RETRY_GPU_S * 2 ** (hangs - 1), LONGEST_RETRY_GPU_S))
+
+    def take_over(self, former: NvmlLane) -> None:
+        """Go on where another lane stopped: with its count of restarts, and without the GPUs that hung there."""
+        self._strikes, self.restarts = dict(former._strikes), former.restarts
 
     def stop(self) -> None:
         """End the process: first by the end of its input, then by force."""
@@ -194,7 +216,8 @@ class NvmlLane:
             "path": [_above(skewscope.__file__), *sys.path], "wings": _above(__file__),
             "proc": str(self._place.proc), "sys": str(self._place.sys), "dev": str(self._place.dev),
             "spool": str(self._place.spool), "options": dict(self._place.options),
-            "gpus": self._place.board.get("gpus", []),  # slots must not move because a GPU is left out
+            "board": {name: self._place.board[name] for name in HANDED_ON if name in self._place.board},
+            "most_series": self._most_series,
         }  # fmt: skip
         asked, self._input = os.pipe()
         self.output, told = os.pipe()

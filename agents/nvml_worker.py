@@ -5,9 +5,10 @@ It does what it is asked and nothing by itself. On standard input, one JSON line
     {"due": ["nvml-device"], "without": [3]}
 
 On standard output, one frame a collector as soon as it is done: the length of a JSON head (u32), the length of the
-text after it (u32), the head {"collector", "state", "seconds", "reason", "series", "dropped", "families": [[name,
-characters], ...], "board"}, the families' lines. An empty head ends the turn. Descriptor 3 is shared memory that says
-which call on which GPU is running, so that the agent can name what hangs. End of input ends the process.
+lines after it (u32), the head {"collector", "state", "seconds", "reason", "series", "dropped", "group", "families":
+[[name, bytes], ...], "gone": [name, ...], "board"}, the lines of those families. Families whose lines are the same as
+last time are not sent again. An empty head ends the turn. Descriptor 3 is shared memory that says which call on which
+GPU is running, so that the agent can name what hangs. End of input ends the process.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from typing import Any, BinaryIO
 
 from skewscope.contracts import Place
 
-from .crew import Crew, Outcome, collectors
-from .exposition import Block
+from .crew import EMPTY, Crew, Outcome, collectors
+from .exposition import MOST_SERIES, Block
 from .limits import give_back, stay_small
 
 LENGTHS = struct.Struct("<II")
@@ -34,22 +35,22 @@ CALLING_FD = 3
 LARGEST = 64 << 20
 SOON_S = 0.02
 FIRST_TURNS = 3  # after these all is imported
+STAYS_HERE = ("calling", "without")
 
 
-def frame(outcome: Outcome, board: dict[str, Any], former: Block | None = None) -> bytes:
-    """Return the frame of one outcome; `board` holds what changed on it. The `former` block is not sent again."""
-    same = outcome.block is former and bool(former)
-    families = [] if same else [(name, text) for name, (text, _) in outcome.block.items()]
+def frame(outcome: Outcome, board: dict[str, Any], former: Block = EMPTY) -> bytes:
+    """Return the frame of one outcome; `board` holds what changed on it, `former` is the block sent last."""
+    block = outcome.block
+    families = [(name, lines[0]) for name, lines in block.items() if former.get(name) is not lines]
     head = json.dumps(
         {
             "collector": outcome.collector, "state": outcome.state, "seconds": outcome.seconds,
             "reason": outcome.reason, "series": outcome.series, "dropped": outcome.dropped,
-            "group": outcome.group,
-            "same": same,
-            "families": [(name, len(text)) for name, text in families], "board": board,
+            "group": outcome.group, "families": [(name, len(lines)) for name, lines in families],
+            "gone": [name for name in former if name not in block], "board": board,
         }
     ).encode()  # fmt: skip
-    body = "".join(text for _, text in families).encode("utf-8", "replace")
+    body = b"".join([lines for _, lines in families])
     return LENGTHS.pack(len(head), len(body)) + head + body
 
 
@@ -59,33 +60,40 @@ END = LENGTHS.pack(0, 0)
 def frames(buffer: bytearray, former: dict[str, Block]) -> Iterator[tuple[Outcome, dict[str, Any]] | None]:
     """Take whole frames off the front of a buffer; None is the end of a turn. Raises ValueError on nonsense.
 
-    `former` keeps the last block of each collector, for those that are not sent again.
+    `former` keeps the last block of each collector, for families that are not sent again.
     """
-    while len(buffer) >= LENGTHS.size:
-        head, body = LENGTHS.unpack_from(buffer)
-        if head > LARGEST or body > LARGEST:
-            raise ValueError(f"a frame of {head} + {body} bytes")
-        end = LENGTHS.size + head + body
-        if len(buffer) < end:
-            return
-        told, text = bytes(buffer[LENGTHS.size : LENGTHS.size + head]), buffer[LENGTHS.size + head : end].decode()
-        del buffer[:end]
-        yield _outcome(json.loads(told), text, former) if head else None
-
-
-def _outcome(told: dict[str, Any], text: str, former: dict[str, Block]) -> tuple[Outcome, dict[str, Any]]:
-    block: dict[str, tuple[str, str]] = {}
     at = 0
-    for name, letters in told["families"]:
-        lines = text[at : at + letters]
-        block[name] = (lines, lines)
-        at += letters
-    if not told["same"]:
-        former[told["collector"]] = block
+    try:
+        while len(buffer) - at >= LENGTHS.size:
+            head, body = LENGTHS.unpack_from(buffer, at)
+            if head > LARGEST or body > LARGEST:
+                raise ValueError(f"a frame of {head} + {body} bytes")
+            lines_at = at + LENGTHS.size + head
+            if len(buffer) < lines_at + body:
+                return
+            told, lines = bytes(buffer[at + LENGTHS.size : lines_at]), bytes(buffer[lines_at : lines_at + body])
+            at = lines_at + body
+            yield _outcome(json.loads(told), lines, former) if head else None
+    finally:
+        del buffer[:at]
+
+
+def _outcome(told: dict[str, Any], lines: bytes, former: dict[str, Block]) -> tuple[Outcome, dict[str, Any]]:
+    collector = told["collector"]
+    block = former.get(collector, EMPTY)
+    if told["families"] or told["gone"]:
+        made = dict(block)
+        for name in told["gone"]:
+            made.pop(name, None)
+        at = 0
+        for name, many in told["families"]:
+            text = lines[at : at + many]
+            made[name] = (text, text)
+            at += many
+        block = former[collector] = made
     outcome = Outcome(
-        told["collector"], told["state"], told["seconds"], told["reason"], former[told["collector"]], told["series"],
-        told["dropped"], told["group"],
-    )  # fmt: skip
+        collector, told["state"], told["seconds"], told["reason"], block, told["series"], told["dropped"], told["group"]
+    )
     return outcome, told["board"]
 
 
@@ -103,10 +111,10 @@ def noting(memory: mmap.mmap) -> Callable[[int, str], None]:
     return calling
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, place: Place) -> None:
+def serve(requests: BinaryIO, answers: BinaryIO, place: Place, most_series: int = MOST_SERIES) -> None:
     """Answer requests until they end."""
-    crew = Crew(collectors(), place)
-    told: dict[str, str] = {}
+    crew = Crew(collectors(), place, most_series)
+    told: dict[str, Any] = {}
     sent: dict[str, Block] = {}
     for turn, line in enumerate(requests):
         request = json.loads(line)
@@ -114,7 +122,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, place: Place) -> None:
         begun_s = time.monotonic()
         for collector in request["due"]:
             outcome = crew.run(collector)
-            answers.write(frame(outcome, _news(place.board, told), sent.get(collector)))
+            answers.write(frame(outcome, _news(place.board, told), sent.get(collector, EMPTY)))
             sent[collector] = outcome.block
             if time.monotonic() - begun_s > SOON_S:  # one may hang: what is there must not wait for it
                 answers.flush()
@@ -125,16 +133,15 @@ def serve(requests: BinaryIO, answers: BinaryIO, place: Place) -> None:
             give_back()
 
 
-def _news(board: dict[str, Any], told: dict[str, str]) -> dict[str, Any]:
+def _news(board: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     """Return what changed on the board since the last frame; names with an underscore stay here."""
     news = {}
-    for name, value in list(board.items()):
-        if name.startswith("_") or name in ("calling", "without"):
+    for name, value in board.items():
+        if name in STAYS_HERE or name.startswith("_"):
             continue
-        shown = json.dumps(value)
-        if told.get(name) != shown:
-            told[name] = shown
+        if name not in told or (told[name] is not value and told[name] != value):
             news[name] = value
+        told[name] = value  # what is on the board is replaced whole, so the same object is the same value
     return news
 
 
@@ -149,9 +156,9 @@ def main(given: dict[str, Any]) -> None:
     os.dup2(2, 1)  # what a library prints must not come between the frames
     place = Place(
         proc=Path(given["proc"]), sys=Path(given["sys"]), dev=Path(given["dev"]), spool=Path(given["spool"]),
-        options=given["options"], nvml=pynvml, board={"calling": noting(memory), "gpus": given["gpus"]},
+        options=given["options"], nvml=pynvml, board={"calling": noting(memory), **given["board"]},
     )  # fmt: skip
     try:
-        serve(sys.stdin.buffer, answers, place)
+        serve(sys.stdin.buffer, answers, place, given["most_series"])
     except BrokenPipeError:  # the agent went away
         os._exit(0)

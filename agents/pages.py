@@ -24,6 +24,7 @@ except ImportError:
     pass
 
 KEEP_FORM_S = 300.0
+FIRST_WITHIN_S = 2.0  # who asks before there are samples waits for them so long
 PARTS = {"/metrics": ("fast", "slow"), "/metrics/fast": ("fast",), "/metrics/slow": ("slow",)}
 
 Form = tuple[str, bool, bool]  # path, OpenMetrics, gzip
@@ -38,6 +39,7 @@ class Pages:
         self._made: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
         self._making = threading.Lock()
+        self._begun = threading.Event()
 
     def update(self, blocks: Mapping[str, Sequence[Block]]) -> None:
         """Take new blocks by group and make the pages that were asked for lately."""
@@ -48,6 +50,7 @@ class Pages:
             for form in [form for form, asked_s in list(self._asked.items()) if asked_s >= oldest_s]:
                 self._make(form, made)
             self._made = made
+        self._begun.set()
 
     def text(self, path: str = "/metrics", *, openmetrics: bool = False) -> bytes:
         """Return one page now."""
@@ -69,6 +72,8 @@ class Pages:
         return _said(404, "there is /metrics, /metrics/fast, /metrics/slow, /healthz and /readyz")
 
     def _metrics(self, path: str, headers: Mapping[str, str]) -> Reply:
+        if not self._begun.is_set() and not self._begun.wait(FIRST_WITHIN_S):
+            return _said(503, "there are no samples yet")
         openmetrics = wants_openmetrics(headers.get("accept", ""))
         squeezed = takes_gzip(headers.get("accept-encoding", ""))
         form = (path, openmetrics, squeezed)
@@ -82,11 +87,10 @@ class Pages:
     def _make(self, form: Form, made: dict[Form, bytes]) -> bytes:
         if form not in made:
             path, openmetrics, squeezed = form
-            if squeezed:
-                made[form] = gzipped(self._make((path, openmetrics, False), made))
-            else:
-                groups = PARTS[path]
-                made[form] = page((block for group in groups for block in self._blocks[group]), openmetrics=openmetrics)
+            body = made.get((path, openmetrics, False)) or page(
+                (block for group in PARTS[path] for block in self._blocks[group]), openmetrics=openmetrics
+            )
+            made[form] = gzipped(body) if squeezed else body
         return made[form]
 
 

@@ -6,19 +6,25 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import skewscope
 from skewscope.contracts import Sample
 
 from .crew import NO_DATA
+from .exposition import Block, Renderer, without
+from .nvml_lane import NvmlLane
 from .schedule import Watched
+
+OWN_EVERY_S = 4.5  # what the agent says of itself, but for what is broken
+ACCESS = "skewscope_gpu_access_state"
 
 EXPORTS = (
     "skewscope_build_info", "skewscope_collector_success", "skewscope_collector_duration_seconds",
     "skewscope_collector_last_success_timestamp_seconds", "skewscope_collector_overruns_total", "skewscope_nvml_hung",
     "skewscope_nvml_worker_restarts_total", "skewscope_series_dropped_total", "skewscope_http_requests_total",
-    "skewscope_agent_resident_bytes", "skewscope_agent_cpu_seconds_total", "skewscope_gpu_access_state",
+    "skewscope_agent_resident_bytes", "skewscope_agent_cpu_seconds_total", ACCESS,
 )  # fmt: skip
 CARDINALITY, STALE = ("cardinality",), ("stale",)
 PATHS = ("/metrics", "/metrics/fast", "/metrics/slow", "/healthz", "/readyz")
@@ -44,6 +50,42 @@ class Requests:
         """Return the counts."""
         with self._lock:
             return [("skewscope_http_requests_total", key, count) for key, count in self._counts.items()]
+
+
+class Own:
+    """Makes the blocks of what the agent says of itself."""
+
+    def __init__(self) -> None:
+        self.requests = Requests()
+        self._renderers = Renderer(), Renderer()
+        self._block: Block = {}
+        self._next_s = 0.0
+
+    def blocks(
+        self, watched: Collection[Watched], lane: NvmlLane | None, board: Mapping[str, Any], hanging: str,
+        unreachable: Iterable[int], stale: int, now_s: float,
+    ) -> list[Block]:  # fmt: skip
+        """Return what is said now; `hanging` names the driver call that hangs, `unreachable` the slots left out."""
+        if now_s >= self._next_s:
+            self._next_s = now_s + OWN_EVERY_S
+            told = leisurely(watched, nvml_pid=lane.pid if lane else 0)
+            self._block = self._renderers[0].block(told + self.requests.samples())[0]
+        restarts, hung = (lane.restarts, bool(hanging)) if lane else (0, None)
+        now = urgent(watched, nvml_restarts=restarts, hung=hung, stale=stale)
+        for slot in unreachable:
+            uuid = next((gpu["uuid"] for gpu in board.get("gpus", ()) if gpu["slot"] == slot), "")
+            now.append((ACCESS, (str(slot), uuid, "hung"), 1))
+        return [self._block, self._renderers[1].block(now)[0]]
+
+
+def without_access(block: Block, unreachable: Sequence[int]) -> Block:
+    """Return a block that says nothing of the access to GPUs that hang: those of which the node itself does, or all."""
+    if ACCESS not in block:
+        return block
+    if not unreachable:  # the call that hangs is of no GPU in particular
+        return {name: lines for name, lines in block.items() if name != ACCESS}
+    beginnings = tuple(f'{ACCESS}{{gpu="{slot}",'.encode() for slot in unreachable)
+    return {name: without(lines, beginnings) if name == ACCESS else lines for name, lines in block.items()}
 
 
 def urgent(watched: Collection[Watched], *, nvml_restarts: int, hung: bool | None, stale: int) -> list[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from skewscope.contracts import Place, Sample
@@ -24,16 +24,25 @@ MOST_CODES = 64
 
 
 class Heard:
-    """The events of one GPU since the agent began."""
+    """The events of one GPU since the agent began; `told` is how `kept` left them on the board."""
 
-    def __init__(self) -> None:
-        self.types = 0  # those that the driver can deliver
-        self.events: dict[str, int] = {}
-        self.xids: dict[str, tuple[int, float]] = {}  # code -> (count, last, Unix s)
+    def __init__(self, told: Mapping[str, Any] | None = None) -> None:
+        told = told or {}
+        self.events: dict[str, int] = dict(told.get("events", {}))
+        self.xids: dict[str, tuple[int, float]] = {  # code -> (count, last, Unix s)
+            code: (count, last_s) for code, (count, last_s) in told.get("xids", {}).items()
+        }
+
+    def kept(self) -> dict[str, Any]:
+        """Return plain values of JSON."""
+        return {"events": dict(self.events), "xids": {code: list(xid) for code, xid in self.xids.items()}}
 
 
 class NvmlEvents:
-    """Keeps one event set for all GPUs and empties it each turn, without waiting."""
+    """Keeps one event set for all GPUs and empties it each turn, without waiting.
+
+    The counts stand on the board as `gpu-events`: they outlive the driver's process, which may be killed after an XID.
+    """
 
     process: ClassVar[str] = "nvml"
     group: ClassVar[str] = "fast"
@@ -56,11 +65,11 @@ class NvmlEvents:
         for device in listed:
             if device.handle is not None and "events" not in device.kept:
                 self._register(asked, device)
-        if self._set is not None:
-            self._drain(asked)
+        if self._set is not None and self._drain(asked):
+            self._place.board["gpu-events"] = {one.uuid: _heard(self._place, one).kept() for one in asked.known}
         found: list[Sample] = []
-        for device in listed:
-            found += _samples(device)
+        for device in asked.known:  # what a GPU told before it hung stays true
+            found += _samples(device, _heard(self._place, device))
         if not self._by_handle and not found:
             raise NoData("no GPU here delivers events")
         return found
@@ -79,24 +88,25 @@ class NvmlEvents:
         except asked.calls.error as error:
             asked.failed(device, ("RegisterEvents",), code_of(error))
             return
-        heard = device.totals.setdefault("events", Heard())
-        heard.types |= types & WANTED
+        heard = _heard(self._place, device)
         for bit, name in EVENTS.items():
             if types & bit:
                 heard.events.setdefault(name, 0)
         self._by_handle[_address(device.handle)] = device
 
-    def _drain(self, asked: Devices) -> None:
-        for _ in range(MOST_A_TURN):
+    def _drain(self, asked: Devices) -> bool:
+        """Take what the driver has to tell; False where that is nothing."""
+        for turn in range(MOST_A_TURN):
             try:
                 event = asked.calls.run(-1, "EventSetWait_v2", self._set, 0)
             except asked.calls.error as error:
                 if code_of(error) != TIMEOUT:
                     self._forget(asked)
-                return
+                return turn > 0
             device = self._by_handle.get(_address(event.device))
             if device is not None:
-                self._take(device, event.eventType, event.eventData)
+                self._take(_heard(self._place, device), event.eventType, event.eventData)
+        return True
 
     def _forget(self, asked: Devices) -> None:
         """Give up the set: the next turn makes one without the GPU that spoilt it."""
@@ -108,8 +118,7 @@ class NvmlEvents:
         for device in asked.known:
             device.kept.pop("events", None)
 
-    def _take(self, device: Device, kind: int, data: int) -> None:
-        heard: Heard = device.totals["events"]
+    def _take(self, heard: Heard, kind: int, data: int) -> None:
         if kind == XID:
             code = str(data)
             if code in heard.xids or len(heard.xids) < MOST_CODES:
@@ -118,10 +127,15 @@ class NvmlEvents:
             heard.events[EVENTS[kind]] = heard.events.get(EVENTS[kind], 0) + 1
 
 
-def _samples(device: Device) -> Iterable[Sample]:
-    heard: Heard | None = device.totals.get("events")
-    if heard is None:
-        return
+def _heard(place: Place, device: Device) -> Heard:
+    found: Heard | None = device.totals.get("events")
+    if found is None:
+        told = (place.board.get("gpu-events") or {}).get(device.uuid)
+        found = device.totals["events"] = Heard(told)
+    return found
+
+
+def _samples(device: Device, heard: Heard) -> Iterable[Sample]:
     gpu, uuid = device.labels
     for code, (count, last_s) in heard.xids.items():
         yield "skewscope_gpu_xid_errors_total", (gpu, uuid, code, "nvml"), count

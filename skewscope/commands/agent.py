@@ -74,9 +74,11 @@ class Agent:
 
 
 def settings(args: argparse.Namespace) -> Any:  # noqa: ANN401 - the agent's class stands in a wing
-    """Return the agent's settings; raises UsageError for an interval below 0.2 s."""
-    from ..catalogue import load
+    """Return the agent's settings; raises UsageError for an interval below 0.2 s or of no collector."""
+    from ..catalogue import load, room
 
+    for name in args.every:
+        room("agents.collectors", name)  # raises for one that does not exist
     made = load("agents.settings")
     least_s = made.LEAST_INTERVAL_S
     if min((args.interval, args.slow_interval, *args.every.values())) < least_s:

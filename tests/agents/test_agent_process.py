@@ -136,6 +136,19 @@ def test_a_killed_driver_process_comes_back(agent):
     agent.until(lambda: agent.value("skewscope_collector_success", collector="nvml-device") == 1)
 
 
+def test_errors_that_were_told_outlive_the_drivers_process(agent, machine):
+    machine.push(GPU, 8, 79)
+    agent.until(lambda: agent.value("skewscope_gpu_xid_errors_total", gpu=str(GPU), xid="79", source="nvml") == 1)
+    machine.gpu[GPU].hang = 1
+    agent.until(lambda: agent.value("skewscope_nvml_worker_restarts_total") == 1)
+    agent.until(lambda: agent.value("skewscope_collector_success", collector="nvml-events") == 1)
+    agent.until(lambda: len(agent.samples("skewscope_gpu_power_watts", kind="average")) == 7)
+    assert agent.value("skewscope_gpu_xid_errors_total", gpu=str(GPU), xid="79", source="nvml") == 1
+    machine.push(GPU - 1, 8, 31)
+    agent.until(lambda: agent.value("skewscope_gpu_xid_errors_total", gpu=str(GPU - 1), xid="31", source="nvml") == 1)
+    machine.gpu[GPU].hang = 0
+
+
 def test_the_pages_are_what_prometheus_lints_and_the_reference_parses(agent, tmp_path):
     page = agent.get()
     families = list(parse_text(page))

@@ -59,23 +59,60 @@ def test_a_thread_lane_runs_a_turn_in_order_and_wakes_its_owner():
     lane.stop()
 
 
-def test_a_hanging_collector_is_given_up_and_the_others_go_on():
+def test_a_collector_that_takes_long_is_overtaken_and_its_answer_is_taken_when_it_comes():
     fakes.Hanging.let_go.clear()
     lane = lanes.ThreadLane(fakes.rooms(a=fakes.Good, stuck=fakes.Hanging, z=fakes.Good), Place(), 100, lambda: None)
     lane.start(["a", "stuck", "z"])
     wait_for(lambda: (busy := lane.busy()) and busy.collector == "stuck")
     assert not lane.start(["a"])  # a turn is going on
-    assert lane.give_up() == ["z"]
-    assert [(one.collector, one.state) for one in lane.outcomes()] == [("a", "ok"), ("stuck", "hung")]
+    now_s = time.monotonic()
+    assert lane.hurry(now_s, 10.0, 60.0) == [] and lane.busy().collector == "stuck"
+    lane.hurry(now_s + 11, 10.0, 60.0)
+    wait_for(lambda: lane.busy() is None)
+    assert [(one.collector, one.state) for one in lane.outcomes()] == [("a", "ok"), ("z", "ok")]
+    assert lane.start(["a", "stuck"])  # it is not started twice
+    wait_for(lambda: lane.busy() is None)
+    fakes.Hanging.let_go.set()
+    wait_for(lambda: not lane._overtaken)
+    assert [(one.collector, one.state) for one in lane.outcomes()] == [("a", "ok"), ("stuck", "ok")]
+    lane.stop()
+
+
+def test_a_hanging_collector_is_given_up_and_the_others_go_on():
+    fakes.Hanging.let_go.clear()
+    lane = lanes.ThreadLane(fakes.rooms(a=fakes.Good, stuck=fakes.Hanging, z=fakes.Good), Place(), 100, lambda: None)
+    lane.start(["a", "stuck", "z"])
+    wait_for(lambda: (busy := lane.busy()) and busy.collector == "stuck")
+    lane.hurry(time.monotonic() + 61, 10.0, 60.0)
+    wait_for(lambda: lane.busy() is None)
+    told = sorted((one.collector, one.state) for one in lane.outcomes())
+    assert told == [("a", "ok"), ("stuck", "hung"), ("z", "ok")]
     assert lane.start(["stuck", "z"])  # the one that hangs is left out as long as it hangs
     wait_for(lambda: lane.busy() is None)
     assert [one.collector for one in lane.outcomes()] == ["z"]
     fakes.Hanging.let_go.set()
     wait_for(lambda: not lane._away)
+    assert not lane.outcomes()  # what it says now is too old
     lane.start(["stuck"])
     wait_for(lambda: lane.busy() is None)
     assert [(one.collector, one.state) for one in lane.outcomes()] == [("stuck", "ok")]
     lane.stop()
+
+
+def test_a_stopped_lane_has_done_with_its_collectors():
+    class Slow(fakes.Good):
+        done = threading.Event()
+
+        def collect(self):
+            time.sleep(0.2)
+            self.done.set()
+            return []
+
+    lane = lanes.ThreadLane(fakes.rooms(slow=Slow), Place(), 100, lambda: None)
+    lane.start(["slow"])
+    wait_for(lambda: lane._running)
+    lane.stop()
+    assert Slow.done.is_set() and not lane._worker.is_alive()
 
 
 def test_a_lane_that_was_stopped_starts_nothing():

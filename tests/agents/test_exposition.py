@@ -67,7 +67,7 @@ def test_more_series_than_allowed_are_dropped_and_counted():
     samples = [("skewscope_gpu_utilization_ratio", (str(slot), "u"), 0.1) for slot in range(10)]
     block, series, dropped = exposition.Renderer(most_series=4).block(samples)
     assert (series, dropped) == (4, 6)
-    assert block["skewscope_gpu_utilization_ratio"][0].count("\n") == 4
+    assert block["skewscope_gpu_utilization_ratio"][0].count(b"\n") == 4
 
 
 def test_labels_of_old_jobs_are_forgotten():

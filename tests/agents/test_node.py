@@ -126,6 +126,46 @@ def test_settings_are_taken_anew_and_bad_ones_are_not(started, caplog):
     assert node.settings.every == {"good": 33.0} and node.alive()
 
 
+def test_a_reload_keeps_what_is_known_and_leaks_no_file(started, tmp_path):
+    numbers = iter(range(100, 200))
+
+    def reload():
+        return settings_module.Settings(listen=LISTEN, interval_s=0.2, most_series=next(numbers), spool=tmp_path)
+
+    class Files(fakes.Good):
+        def __init__(self, place):
+            super().__init__(place)
+            self.file = open(os.devnull)  # noqa: SIM115 - it is held as the collectors' own files are
+
+    node = started(good=Files, reload=reload)
+    node._place.board.update({"gpus": [{"slot": 0, "uuid": "GPU-a"}], "gpu-activity": {"GPU-a": 0.5}})
+    counts = []
+    for _ in range(6):
+        most = node.settings.most_series
+        node.hang_up()
+        until(lambda before=most: node.settings.most_series != before)
+        until(lambda: any(one.last for one, _ in node.outcomes()))
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert node._place.board["gpus"] and "gpu-activity" not in node._place.board
+    assert max(counts) - min(counts) <= 2
+    until(lambda: sum(one.name == "collectors" for one in threading.enumerate()) == 1)
+
+
+def test_who_asks_before_there_are_samples_waits_for_them(started):
+    assert b"skewscope_host_clock_synchronized 1" in get(started(good=fakes.Good))
+
+
+def test_a_gpu_has_one_access_state_while_it_hangs():
+    made = load("agents.self_metrics")
+    rows = [(made.ACCESS, (slot, "u", state), state == "ok") for slot in "03" for state in ("ok", "hung")]
+    rows.append(("skewscope_gpu_power_watts", ("3", "u", "average"), 9))
+    block = load("agents.exposition").Renderer().block(rows)[0]
+    left = made.without_access(block, [3])
+    assert left[made.ACCESS][0].count(b'gpu="0"') == 2 and b'gpu="3"' not in left[made.ACCESS][0]
+    assert left["skewscope_gpu_power_watts"] == block["skewscope_gpu_power_watts"]
+    assert made.ACCESS not in made.without_access(block, [])
+
+
 def test_a_taken_address_is_a_clear_error(started):
     node = started(good=fakes.Good)
     host, port = node.address
@@ -133,6 +173,13 @@ def test_a_taken_address_is_a_clear_error(started):
     with pytest.raises(UsageError, match=str(port)):
         other.serve()
     other.close()
+
+
+def test_an_interval_of_no_collector_is_a_clear_error(capsys):
+    from skewscope.commands import main
+
+    assert main(["agent", "--once", "--every", "rdna=5"]) == 2
+    assert "did you mean rdma" in capsys.readouterr().err
 
 
 def agent(*flags, **environ):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skewscope.catalogue import load
 
 worker, crew = load("agents.nvml_worker"), load("agents.crew")
-BLOCK = {"skewscope_nvml_hung": ("skewscope_nvml_hung 1\n",) * 2, "skewscope_gpu_info": ('a{m="é"} 1\n',) * 2}
+BLOCK = {"skewscope_nvml_hung": (b"skewscope_nvml_hung 1\n",) * 2, "skewscope_gpu_info": ('a{m="é"} 1\n'.encode(),) * 2}
 OUTCOME = crew.Outcome("nvml-device", crew.OK, 0.25, "", BLOCK, 2, 0)
 
 
@@ -72,16 +72,51 @@ def test_requests_are_answered_collector_by_collector(tmp_path):
     got = list(worker.frames(bytearray(answers.getvalue()), {}))
     assert [outcome.collector for outcome, _ in got[:-1]] == ["nvml-device", "nvml-info"] and got[-1] is None
     text = got[0][0].block["skewscope_gpu_utilization_ratio"][0]
-    assert 'gpu="0"' in text and 'gpu="1"' not in text  # that one is left out
+    assert b'gpu="0"' in text and b'gpu="1"' not in text  # that one is left out
     assert calls[-1] == (-1, "")
 
 
-def test_a_block_that_did_not_change_is_not_sent_again():
+def test_families_that_did_not_change_are_not_sent_again():
     former = {}
     first, again = worker.frame(OUTCOME, {}), worker.frame(OUTCOME, {}, OUTCOME.block)
     assert len(again) < len(first) - 40
     got = list(worker.frames(bytearray(first + again), former))
     assert got[0][0].block is got[1][0].block and got[1][0].block == BLOCK
+    lines = (b"skewscope_nvml_hung 0\n",) * 2
+    changed = crew.Outcome("nvml-device", crew.OK, 0.25, "", {"skewscope_nvml_hung": lines}, 1, 0)
+    sent = worker.frame(changed, {}, OUTCOME.block)
+    assert b"m=" not in sent  # neither changed nor there any more
+    assert next(worker.frames(bytearray(sent), former))[0].block == changed.block
+
+
+def test_the_limit_of_series_holds_in_the_drivers_process_too():
+    import io
+
+    from skewscope.contracts import Place
+
+    answers = io.BytesIO()
+    place = Place(nvml=load("agents.fake_nvml").FakeNvml(gpus=2), board={"calling": lambda slot, call: None})
+    worker.serve(io.BytesIO(b'{"due": ["nvml-device"]}\n'), answers, place, 5)
+    outcome, _ = next(worker.frames(bytearray(answers.getvalue()), {}))
+    assert outcome.series == 5 and outcome.dropped > 0
+
+
+def test_hangs_are_forgiven_in_time_and_handed_on():
+    from skewscope.contracts import Place
+
+    nvml_lane = load("agents.nvml_lane")
+    lane = nvml_lane.NvmlLane(Place())
+    lane._strike(3, 0.0)
+    lane._strike(3, 61.0)
+    assert lane._strikes[3] == (2, 61.0 + 2 * nvml_lane.RETRY_GPU_S)
+    other = nvml_lane.NvmlLane(Place())
+    other.take_over(lane)
+    assert other._strikes == lane._strikes and other._strikes is not lane._strikes
+    later_s = lane._strikes[3][1] + nvml_lane.FORGIVEN_S + 1
+    lane._strike(3, later_s)
+    assert lane._strikes[3] == (1, later_s + nvml_lane.RETRY_GPU_S)
+    lane.stop()
+    other.stop()
 
 
 def test_a_driver_that_stays_broken_for_days_does_not_end_the_agent():

@@ -68,3 +68,8 @@ def test_health_and_readiness_are_two_things():
     assert made.reply("/healthz", {}).status == 200
     assert made.reply("/readyz", {}).status == 503 and b"no driver" in made.reply("/readyz", {}).body
     assert pages.Pages(lambda: (), lambda: False).reply("/healthz", {}).status == 503
+
+
+def test_a_page_that_nobody_has_filled_is_no_empty_page(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pages, "FIRST_WITHIN_S", 0.01)
+    assert pages.Pages(lambda: (), lambda: True).reply("/metrics", {}).status == 503

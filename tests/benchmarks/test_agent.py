@@ -1,12 +1,13 @@
 """The agent beside Debian's node_exporter and a plain prometheus-client exporter of the same size, in one run.
 
-8 GPUs of the stub library and 9 NICs of a fake root at 1 s. The stub's own time is inside the agent's figures: it
-stands for the driver and is a small part. CPU is read from /proc over the window while each is scraped once a second;
-then a thousand scrapes in a row give the latencies.
+8 GPUs of the stub library and 9 NICs of a fake root at 1 s. CPU is read from /proc over the window while each is
+scraped once a second; what the agent spends inside the stub library, by its own clock, stands for the driver and is
+told apart. Then a thousand scrapes in a row give the latencies.
 """
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import importlib.util
 import os
@@ -26,7 +27,8 @@ import pytest
 TESTS = Path(__file__).parents[1]
 WINDOW_S = float(os.environ.get("SKEWSCOPE_BENCH_WINDOW_S", "60"))
 SCRAPES = 1000
-MOST_CPU_SHARE = 0.006
+AGENT = "skewscope agent"
+MOST_CPU_SHARE = 0.006  # without the driver
 MOST_BYTES = 40 << 20
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -55,6 +57,7 @@ class Seen:
     series: int
     page_bytes: int
     cpu_share: float
+    driver_share: float
     resident_bytes: int
     p50_ms: float
     p99_ms: float
@@ -98,6 +101,12 @@ def fetch(connection: http.client.HTTPConnection) -> bytes:
     return connection.getresponse().read()
 
 
+def driver_s(page: bytes) -> float:
+    """Return the seconds inside NVML that the agent has counted, as its page says."""
+    lines = [line for line in gzip.decompress(page).splitlines() if line.startswith(b"skewscope_nvml_call_seconds_sum")]
+    return sum(float(line.rpartition(b" ")[2]) for line in lines)
+
+
 @contextmanager
 def running(words: list[str], environ: dict[str, str], port: int):
     start = time.perf_counter()
@@ -125,11 +134,12 @@ def watched(name: str, words: list[str], environ: dict[str, str], port: int) -> 
         time.sleep(20)  # past the first slow samples
         pids = family(process.pid)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        before_s, start = cpu_s(pids), time.perf_counter()
+        before_s, start, first = cpu_s(pids), time.perf_counter(), fetch(connection)
         while (passed := time.perf_counter() - start) < WINDOW_S:
-            fetch(connection)
+            last = fetch(connection)
             time.sleep(max(0.0, 1.0 - (time.perf_counter() - start - passed)))
         share = (cpu_s(pids) - before_s) / (time.perf_counter() - start)
+        driver_share = (driver_s(last) - driver_s(first)) / WINDOW_S if name == AGENT else 0.0
         times = []
         for _ in range(SCRAPES):
             begun = time.perf_counter()
@@ -139,15 +149,16 @@ def watched(name: str, words: list[str], environ: dict[str, str], port: int) -> 
         page = connection.getresponse().read()
         series = sum(not line.startswith(b"#") for line in page.splitlines())
         cuts = statistics.quantiles(times, n=100)
-        return Seen(name, series, len(page), share, resident(pids), cuts[49], cuts[98], first_ms)
+        return Seen(name, series, len(page), share, driver_share, resident(pids), cuts[49], cuts[98], first_ms)
 
 
 def report(rows: list[Seen]) -> None:
-    heads = f"{'series':>6} {'page KiB':>8} {'CPU %':>6} {'RSS MiB':>8} {'p50 ms':>7} {'p99 ms':>7} {'first ms':>8}"
-    print(f"\n{'exporter':28} {heads}")
+    heads = f"{'series':>6} {'page KiB':>8} {'CPU %':>6} {'driver %':>8} {'RSS MiB':>8}"
+    print(f"\n{'exporter':28} {heads} {'p50 ms':>7} {'p99 ms':>7} {'first ms':>8}")
     for one in rows:
         print(
             f"{one.name:28} {one.series:6} {one.page_bytes / 1024:8.0f} {one.cpu_share * 100:6.2f}"
+            f" {one.driver_share * 100:8.2f}"
             f" {one.resident_bytes / 2**20:8.1f} {one.p50_ms:7.2f} {one.p99_ms:7.2f} {one.first_ms:8.0f}"
         )
 
@@ -169,7 +180,7 @@ def test_the_agent_beside_its_peers(machine):
         sys.executable, "-m", "skewscope", "agent", "--listen", f"127.0.0.1:{port}", "--quiet",
         "--path-sys", f"{machine.root}/sys", "--spool", str(machine.spool),
     ]  # fmt: skip
-    rows = [watched("skewscope agent", words, machine.environ, port)]
+    rows = [watched(AGENT, words, machine.environ, port)]
     port = free_port()
     families, each = max(1, rows[0].series // 40), 40
     plain = [sys.executable, "-c", PLAIN, str(port), str(families), str(each)]
@@ -184,3 +195,4 @@ def test_the_agent_beside_its_peers(machine):
     assert agent.series >= 8 * 60 + 9 * 30
     assert agent.resident_bytes <= MOST_BYTES
     assert agent.cpu_share < peer.cpu_share
+    assert agent.cpu_share - agent.driver_share <= MOST_CPU_SHARE
