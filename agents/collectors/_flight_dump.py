@@ -1,20 +1,30 @@
-"""One flight recorder dump, reduced to how far its rank was in each group. JSON, or a pickle of plain data."""
+"""One flight recorder dump, reduced to how far its rank was in each group. JSON, or a pickle of plain data.
+
+Dumps lie in a folder that everybody may write to. What one can make the agent hold, for a moment or for as long as it
+is told, is bounded here, in `_flight_json` and in `_plain_pickle`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
+from itertools import islice
 from typing import Any
+from zlib import crc32
 
 from skewscope.errors import Unreadable
 
 LARGEST_BYTES = 32 << 20
+LARGEST_NUMBER = 1 << 63
 MOST_GROUPS = 32
-MOST_MEMBERS = 65_536
+MOST_MEMBERS = 65_536  # of all groups of a dump
 MOST_COMPARED = 512  # newest calls of a group whose operation and sizes are kept
+MOST_CALLS = 2048  # the same of all groups
 ROLES = ("dp", "tp", "pp", "ep", "cp", "world")
 
 
@@ -25,68 +35,83 @@ class Place:
     label: str
     last_seq: int = 0
     completed_seq: int = 0
-    members: tuple[int, ...] = ()
-    called: dict[int, str] = field(default_factory=dict)
+    members: array[int] = field(default_factory=lambda: array("I"))
+    called: dict[int, int] = field(default_factory=dict)  # a checksum of operation and sizes
 
 
-def read(path: str) -> dict[str, Place]:
-    """Return group name -> how far the rank of this dump was; raises Unreadable for what is no whole dump."""
-    content = _content(path)
-    try:
-        if content[:1] == b"\x80":
-            from . import _plain_pickle
+def read(path: str, uid: int) -> dict[str, Place]:
+    """Return group name -> how far the rank of this dump was; raises Unreadable for what is no whole dump of a user."""
+    with os.fdopen(_opened(path, uid), "rb") as file:
+        try:
+            return _places(_values(file))
+        except Unreadable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything, and its text is the reason
+            raise Unreadable(f"no whole dump: {type(error).__name__} {error}"[:200]) from None
 
-            loaded = _plain_pickle.load(content)
-        else:
-            import json
 
-            loaded = json.loads(content)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything, and its text is the reason
-        raise Unreadable(f"no whole dump: {type(error).__name__} {error}"[:200]) from None
+def _opened(path: str, uid: int) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= LARGEST_BYTES and found.st_uid == uid:
+        return descriptor
+    os.close(descriptor)
+    raise Unreadable(f"no file of user {uid} of at most {LARGEST_BYTES} bytes")
+
+
+def _values(file: BufferedReader) -> Iterator[tuple[str, Any]]:
+    """Yield what a dump holds by its keys, each of its entries by itself."""
+    if file.peek(1)[:1] != b"\x80":
+        from . import _flight_json
+
+        yield from _flight_json.values(file.read(LARGEST_BYTES))
+        return
+    from . import _plain_pickle
+
+    loaded = _plain_pickle.load(file)
     if not isinstance(loaded, dict) or not isinstance(loaded.get("entries"), list):
         raise Unreadable("no flight recorder dump: it has no list of entries")
-    return _places(loaded)
+    yield "pg_config", loaded.get("pg_config")
+    yield from (("entries", entry) for entry in loaded["entries"])
 
 
-def _content(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_BYTES:
-            raise Unreadable(f"no file of at most {LARGEST_BYTES} bytes")
-        return file.read(LARGEST_BYTES)
-
-
-def _places(loaded: dict[str, Any]) -> dict[str, Place]:
+def _places(values: Iterable[tuple[str, Any]]) -> dict[str, Place]:
     places: dict[str, Place] = {}
-    for entry in loaded["entries"]:
-        if not isinstance(entry, dict) or entry.get("is_p2p"):
-            continue
-        named = entry.get("process_group")
-        parts = [_word(part) for part in named[:2]] if isinstance(named, list | tuple) else []
-        name, about = (*parts, "", "")[:2]
-        place = places.get(name)
-        if place is None and len(places) < MOST_GROUPS:
-            place = places[name] = Place(label(name, about))
-        if place is not None:
-            _add(place, entry)
-    configured = loaded.get("pg_config")
-    for name, group in configured.items() if isinstance(configured, dict) else ():
-        if name in places and isinstance(group, dict):
-            places[name].members = _members(group.get("ranks"))
+    configured: dict[Any, Any] = {}
+    for key, value in values:
+        if key == "entries" and isinstance(value, dict) and not value.get("is_p2p"):
+            _add(_place(places, value.get("process_group")), value)
+        elif key == "pg_config" and isinstance(value, dict):
+            configured = value
+    left = MOST_MEMBERS
+    for name, place in places.items():
+        place.called = dict(list(place.called.items())[-(MOST_CALLS // len(places)) :])
+        group = configured.get(name)
+        if isinstance(group, dict):
+            place.members = _members(group.get("ranks"), left)
+            left -= len(place.members)
     return places
 
 
-def _add(place: Place, entry: dict[str, Any]) -> None:
+def _place(places: dict[str, Place], named: object) -> Place | None:
+    """Return the place of an entry in its group, None where that is one group too many."""
+    parts = [_word(part) for part in named[:2]] if isinstance(named, list | tuple) else []
+    name, about = (*parts, "", "")[:2]
+    if name not in places and len(places) < MOST_GROUPS:
+        places[name] = Place(label(name, about))
+    return places.get(name)
+
+
+def _add(place: Place | None, entry: dict[str, Any]) -> None:
     seq = entry.get("collective_seq_id")
-    if not isinstance(seq, int) or seq <= 0:
+    if place is None or not isinstance(seq, int) or not 0 < seq < LARGEST_NUMBER:
         return
     place.last_seq = max(place.last_seq, seq)
     if entry.get("state") == "completed" or entry.get("retired") is True:
         place.completed_seq = max(place.completed_seq, seq)
     sizes = entry.get("input_sizes")
     shapes = [_shape(shape) for shape in sizes[:4]] if isinstance(sizes, list | tuple) else []
-    place.called[seq] = f"{_word(entry.get('profiling_name'))} {' '.join(shapes)}"
+    place.called[seq] = crc32(f"{_word(entry.get('profiling_name'))} {' '.join(shapes)}".encode("utf-8", "replace"))
     if len(place.called) > MOST_COMPARED:
         del place.called[next(iter(place.called))]
 
@@ -100,15 +125,18 @@ def _shape(found: object) -> str:
     return ",".join(_word(size) for size in found[:8]) if isinstance(found, list | tuple) else ""
 
 
-def _members(found: object) -> tuple[int, ...]:
-    """Return the ranks of a group, which are a list or the text of one.
+def _members(found: object, most: int = MOST_MEMBERS) -> array[int]:
+    """Return the ranks of a group, which are a list or the text of one; at most so many.
 
-    >>> _members("[0, 1]"), _members([4, 5]), _members(None)
-    ((0, 1), (4, 5), ())
+    >>> list(_members("[0, 1]")), list(_members([4, 5])), list(_members(None))
+    ([0, 1], [4, 5], [])
     """
+    ranks: Iterable[object] = ()
     if isinstance(found, list | tuple):
-        return tuple(rank for rank in found[:MOST_MEMBERS] if isinstance(rank, int))
-    return tuple(int(part) for part in re.findall(r"\d{1,7}", found)[:MOST_MEMBERS]) if isinstance(found, str) else ()
+        ranks = found
+    elif isinstance(found, str):
+        ranks = (int(digits[0]) for digits in re.finditer(r"[0-9]{1,7}", found))
+    return array("I", (rank for rank in islice(ranks, most) if isinstance(rank, int) and 0 <= rank < 1 << 31))
 
 
 def label(name: str, about: str) -> str:
@@ -139,7 +167,7 @@ def named(file_name: str) -> tuple[str, int] | None:
 
 def mismatched(places: Iterator[Place]) -> int:
     """Return at how many sequence numbers ranks called different things."""
-    told: dict[int, set[str]] = {}
+    told: dict[int, set[int]] = {}
     for place in places:
         for seq, what in place.called.items():
             told.setdefault(seq, set()).add(what)

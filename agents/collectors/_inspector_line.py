@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from ._nccl_names import operation
@@ -32,12 +33,12 @@ def parse(line: bytes) -> Call | None:
     ...       b'"coll_msg_size_bytes":4096,"coll_exec_time_us":12.5,"coll_busbw_gbs":0.5}}').spent_ns
     12500
     """
+    if not line.lstrip().startswith(b"{"):
+        raise ValueError("no object")
     try:
         record = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(record, dict):
-        raise ValueError("no object")
     for kind, prefix in (("coll_perf", "coll"), ("p2p_perf", "p2p")):
         call = record.get(kind)
         if isinstance(call, dict):
@@ -52,14 +53,22 @@ def _call(record: dict[str, Any], call: dict[str, Any], prefix: str) -> Call:
     spent_us = float(call[f"{prefix}_exec_time_us"]) if f"{prefix}_exec_time_us" in call else -1.0
     if not 0 <= spent_us < 1e12:
         raise ValueError("no duration")
+    bus_bytes_per_s = float(call.get(f"{prefix}_busbw_gbs") or 0.0) * 1e9
     return Call(
-        str(head.get("id", ""))[:64], str(head.get("comm_name", ""))[:64], _whole(head.get("rank"), -1),
-        _whole(head.get("n_ranks"), 0), operation(str(call.get(prefix, ""))), _whole(call.get(f"{prefix}_sn"), 0),
+        _word(head.get("id")), _word(head.get("comm_name")), _whole(head.get("rank"), -1),
+        _whole(head.get("n_ranks"), 0), operation(_word(call.get(prefix))), _whole(call.get(f"{prefix}_sn"), 0),
         max(_whole(call.get(f"{prefix}_msg_size_bytes"), 0), 0), round(spent_us * 1e3),
-        float(call.get(f"{prefix}_busbw_gbs") or 0.0) * 1e9,
+        bus_bytes_per_s if isfinite(bus_bytes_per_s) else 0.0,
         _whole(metadata.get("pid"), -1) if isinstance(metadata, dict) else -1,
     )  # fmt: skip
 
 
 def _whole(found: object, otherwise: int) -> int:
-    return found if isinstance(found, int) and not isinstance(found, bool) else otherwise
+    """Return a whole number that 64 bits hold: a longer one would be a value that no server reads."""
+    if isinstance(found, int) and not isinstance(found, bool) and abs(found) < 1 << 63:
+        return found
+    return otherwise
+
+
+def _word(found: object) -> str:
+    return str(found)[:64] if isinstance(found, str | int | float) else ""

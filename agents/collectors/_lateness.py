@@ -91,11 +91,15 @@ class Meeting:
         if up_to > self._done:
             score([(member, *member.take(up_to)) for member in self.members])
             self._done = up_to
+        elif self._is_out_of_patience():
+            self._done = -1  # all that wait have old numbers: the group counts anew, or a number was untrue
         self._looks = self._looks + 1 if any(member.seqs for member in self.members) else 0
 
+    def _is_out_of_patience(self) -> bool:
+        return self._looks > LOOKS_FOR_A_RANK or max(len(member.seqs) for member in self.members) > MOST_WAITING
+
     def _up_to(self) -> int:
-        waiting = max(len(member.seqs) for member in self.members)
-        if self._looks > LOOKS_FOR_A_RANK or waiting > MOST_WAITING:
+        if self._is_out_of_patience():
             return max(member.seqs[-1] for member in self.members if member.seqs)
         patient = self._looks < LOOKS_FOR_A_GAP
         return min(member.front(self._done, patient=patient) for member in self.members)

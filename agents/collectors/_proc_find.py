@@ -29,7 +29,8 @@ def rank_pid(proc: str, board: Mapping[str, Any], rank: Mapping[str, Any]) -> in
     candidates = [candidate for candidate in gpu_pids(board, str(rank["gpu"])) if os.path.exists(f"{proc}/{candidate}")]
     if candidates and pid not in candidates:
         pid = next((candidate for candidate in candidates if _own_number(proc, candidate) == pid), 0)
-    return pid if pid and _old_enough(proc, pid, int(rank.get("start_ns") or 0)) else 0
+    good = pid and _old_enough(proc, pid, int(rank.get("start_ns") or 0)) and _is_of(proc, pid, rank.get("uid"))
+    return pid if good else 0
 
 
 def gpu_pids(board: Mapping[str, Any], slot: str) -> list[int]:
@@ -44,6 +45,16 @@ def _own_number(proc: str, pid: int) -> int:
     at = raw.find(b"\nNSpid:")
     words = raw[at + 7 : raw.find(b"\n", at + 1)].split() if at >= 0 else []
     return int(words[-1]) if words and words[-1].isdigit() else pid
+
+
+def _is_of(proc: str, pid: int, uid: int | None) -> bool:
+    """Return whether a process is of the user who wrote the ring that names it: anybody may name any number."""
+    if uid is None:
+        return True
+    raw = whole(f"{proc}/{pid}/status")
+    at = raw.find(b"\nUid:")
+    words = raw[at + 5 : raw.find(b"\n", at + 1)].split() if at >= 0 else []
+    return bool(words) and number(words[0]) == uid
 
 
 def _old_enough(proc: str, pid: int, registered_ns: int) -> bool:

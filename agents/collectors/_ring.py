@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from skewscope.contracts import Place
 from skewscope.errors import Unreadable
-from skewscope.spool import HEADER_BYTES, OPS, Begun, Group, Header, RingReader
+from skewscope.spool import OPS, Begun, Group, Header, RingReader
 
 from . import _ring_columns
 from ._archive import Archive, Tape
@@ -16,6 +17,8 @@ from ._lateness import Arrivals
 from ._rank_totals import RankTotals
 
 SILENT_S = 60.0
+LONGEST_NAME = 200  # bytes; the archive puts numbers behind it
+ROLES = ("dp", "tp", "pp", "ep", "cp", "world")
 PAIRWISE = (OPS.index("send"), OPS.index("recv"))  # numbered per peer: their numbers join no other rank
 
 
@@ -41,6 +44,8 @@ class Ring:
     """Follows one ring file. Raises Unreadable for one that must not be read, OSError where it cannot be opened."""
 
     def __init__(self, path: Path, place: Place, began_ns: int) -> None:
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise Unreadable(f"no ring of ours: its name has more than {LONGEST_NAME} bytes")
         self.path = path
         self.reader = RingReader(path)
         self.header: Header = self.reader.header
@@ -74,25 +79,10 @@ class Ring:
     def follow(self, archive: Archive | None) -> None:
         """Decide where to begin: where the archive ended, else with what is new since the agent began."""
         if archive is not None:
-            self.tape = archive.tape(self.path.name.removesuffix(".ring"), self._head())
+            self.tape = archive.tape(self.path.name.removesuffix(".ring"), self.reader.raw_header)
             self.reader.skip_to(self.tape.next_number)
         elif self.header.heartbeat_ns < self._began_ns:
             self.reader.skip_to(self.header.last_number + 1)
-
-    def _head(self) -> bytes:
-        """Return the header as it lies in the file, or the last one seen where the file was taken away."""
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return self.tape.head if self.tape else b""
-        try:
-            mine = os.fstat(descriptor).st_ino == self.reader.inode
-            raw = os.pread(descriptor, HEADER_BYTES, 0) if mine else b""
-        except OSError:
-            raw = b""
-        finally:
-            os.close(descriptor)
-        return raw if len(raw) == HEADER_BYTES or self.tape is None else self.tape.head
 
     def look(self, now_s: float) -> None:
         """Read the header again and see whether the writer lives; before the records, so that none is missed."""
@@ -101,7 +91,7 @@ class Ring:
         self.was_over |= gone and self.ended_looks < 0 and self.header.heartbeat_ns < self._began_ns
         if gone or self.ended_looks >= 0:
             self.ended_looks += 1
-        silent = now_s - self.header.heartbeat_ns / 1e9 > SILENT_S
+        silent = abs(now_s - self.header.heartbeat_ns / 1e9) > SILENT_S  # a sign from the future is none
         self.silent_looks = self.silent_looks + 1 if silent else -1
 
     def fresh(self, raw: bytearray, now_s: float) -> bytes | bytearray:
@@ -118,7 +108,8 @@ class Ring:
     def keep(self, now_s: float) -> None:
         """Write to the archive what is due, or all at the end."""
         if self.tape is not None and (self.tape.due(now_s) or self.ended_looks >= 0):
-            self.tape.head = self._head()
+            self.header = self.reader.refresh()  # with the groups of the newest records
+            self.tape.head = self.reader.raw_header
             self.tape.flush(now_s)
 
     def group(self, index: int) -> Progress | None:
@@ -129,8 +120,7 @@ class Ring:
                 self.header = self.reader.refresh()  # it was added since the last look
             group = self.header.groups[index]
             if group is not None:
-                label = self._label(index, group)
-                found = self.groups[index] = Progress(label, (self.header.job, group.id), group.size)
+                found = self.groups[index] = Progress(self._label(index), (self.header.job, group.id), group.size)
         return found
 
     def look_at_groups(self, now_s: float) -> None:
@@ -147,13 +137,23 @@ class Ring:
             newest = progress.last_seq if begun.op in PAIRWISE else max(begun.seq, progress.last_seq)
             self.waiting.append((progress, newest, age_s if is_open else 0.0))
 
-    def _label(self, index: int, group: Group) -> str:
-        """Return a group's role, with a number where the rank has several of one role; never a hash."""
-        role = group.role or ("world" if 1 < group.size == self.header.world_size else "")
+    def _label(self, index: int) -> str:
+        """Return a group's role, with a number where the rank has several of one role; never a hash, never one twice.
+
+        A role is one of a few words, and none of them ends in a number; a table that changes can still repeat itself.
+        """
+        roles = [self._role(group) for group in self.header.groups[: index + 1]]
+        role = roles[-1]
         if not role:
             return f"group{index}"
-        before = sum(other is not None and other.role == group.role for other in self.header.groups[:index])
-        return f"{role}{before + 1}" if before and group.role else role
+        taken = {progress.label for progress in self.groups.values()}
+        names = (f"{role}{number if number > 1 else ''}" for number in count(roles.count(role)))
+        return next(name for name in names if name not in taken)
+
+    def _role(self, group: Group | None) -> str:
+        if group is None or group.role in ROLES:
+            return group.role if group else ""
+        return "world" if 1 < group.size == self.header.world_size else ""
 
 
 def _text(path: str) -> str:

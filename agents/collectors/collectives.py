@@ -8,7 +8,7 @@ A ring must belong to the user of the process that it names; what cannot be read
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 from skewscope.contracts import Place, Sample
@@ -47,6 +47,7 @@ class Collectives:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._place.board.pop("inspected", None)  # who left it there may be gone
         self._watch = RingWatch(place)
         self._jobs: dict[str, JobTotals] = {}
         self._meetings: dict[tuple[str, int], Meeting] = {}
@@ -123,7 +124,7 @@ class Collectives:
                 spent_ns = rows.spent()
                 totals.add_steps(spent_ns, self._unix_s + (rows.starts()[-1] + spent_ns[-1]) / 1e9)
             elif rows.kind == columns.WORK:
-                totals.add_work(_named(UNITS, rows.op), sum(rows.sizes()))
+                totals.add_work(_named(UNITS, rows.op), sum(size for size in rows.sizes() if size > 0))
         for step, layer, counts in columns.experts(raw):
             totals.experts.add(step, layer, counts)
 
@@ -141,7 +142,7 @@ class Collectives:
             progress.last_pair_ns = max(progress.last_pair_ns, max(starts))
             return
         progress.last_seq = max(progress.last_seq, max(seqs))
-        if progress.ranks > 1:
+        if progress.ranks > 1 and min(starts) > 0:
             meeting = self._meetings.setdefault(progress.key, Meeting())
             meeting.join(progress.arrivals)
             progress.arrivals.add(seqs, starts)
@@ -158,18 +159,19 @@ class Collectives:
         for job in [job for job in self._jobs if job not in alive]:
             del self._jobs[job]
 
-    def _shown(self) -> list[Ring]:
+    def _shown(self, inspected: Collection[str]) -> list[Ring]:
         """Return the rings whose series are exported: a silent rank's vanish, and come back with it."""
         rings = self._watch.rings.values()
         return [
             ring
             for ring in rings
             if ring.silent_looks < KEPT_LOOKS and ring.ended_looks < KEPT_LOOKS and not ring.was_over
-            if self._watch.owner(ring)
+            if self._watch.owner(ring) and ring.header.job not in inspected
         ]
 
     def _tell(self, now_s: float) -> None:
-        """Leave on the board which ranks run here, and which calls have been open for how long."""
+        """Leave on the board which jobs and ranks run here, and which calls have been open for how long."""
+        self._place.board["ringed"] = sorted({ring.header.job for ring in self._watch.rings.values()})
         ranks: list[dict[str, Any]] = []
         waiting: list[dict[str, Any]] = []
         for ring in self._watch.rings.values():
@@ -177,7 +179,8 @@ class Collectives:
                 continue
             header = ring.header
             who = {"job_id": header.job, "rank": header.rank}
-            ranks.append({**who, "pid": header.pid, "gpu": self._gpu(ring), "start_ns": header.started_ns})
+            where = {"pid": header.pid, "uid": ring.reader.uid, "gpu": self._gpu(ring)}
+            ranks.append({**who, **where, "start_ns": header.started_ns})
             for progress, seq, age_s in ring.waiting:
                 if age_s and len(waiting) < MOST_OPEN_TOLD:
                     waiting.append({**who, "group": progress.label, "seq": seq, "start_s": now_s - age_s})
@@ -186,12 +189,14 @@ class Collectives:
 
     def _samples(self, now_s: float) -> list[Sample]:
         found: list[Sample] = []
-        for ring in self._shown():
+        # What another collector has told of a job stays on the page until its next look, which leaves the job to us.
+        inspected: Collection[str] = self._place.board.get("inspected") or ()
+        for ring in self._shown(inspected):
             totals = self._totals(ring)
             found += totals.samples(now_s)
             found += self._progress(ring, totals.labels, now_s)
-        for job in self._jobs.values():
-            found += job.samples(now_s)
+        for name, job in self._jobs.items():
+            found += job.samples(now_s) if name not in inspected else ()
         found += [("skewscope_spool_events_total", (kind,), count) for kind, count in self._events.items()]
         archive = self._watch.archive
         if archive is not None:

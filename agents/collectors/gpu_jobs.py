@@ -84,10 +84,14 @@ class GpuJobs:
         yield from self._idle(labels, bool(owners), gap_s)
         if not owners:
             return
+        # A rank whose process cannot be found counts where the driver sees no job: its ring may name any GPU.
+        known = any(owners[pid].source for pid in used)
         first = min(
             owners,
-            key=lambda pid: (pid not in mine, pid not in hooked, not owners[pid].source, -(used.get(pid) or 0), pid),
-        )
+            key=lambda pid: (
+                known and pid < 0, pid not in mine, pid not in hooked, not owners[pid].source, -(used.get(pid) or 0), pid,
+            ),
+        )  # fmt: skip
         of = owners[first]
         source, job_id = ("hook", hooked[first]) if first in hooked else (of.source, of.job_id)
         user = self._user(first) if self._shows_user else ""

@@ -14,39 +14,11 @@ from typing import Any, ClassVar
 
 from skewscope.contracts import Place, Sample
 from skewscope.errors import NoData
+from skewscope.kernel_messages import CATEGORIES, XID, trouble
 
 MESSAGES = "skewscope_kernel_messages_total"
 RECORD_BYTES = 8192  # the kernel gives one whole record a read, or refuses
 MOST_RECORDS = 500  # a look; the rest waits, and what is overwritten meanwhile is counted
-
-XID = re.compile(rb"NVRM: Xid \((?:PCI:)?([0-9a-fA-F]+):([0-9a-fA-F]+):([0-9a-fA-F]+)[^)]*\): (\d{1,4})")
-# A word that lines of the category hold (looking for it is cheap), the category, and what the line must be like. The
-# first that fits counts. A refused read of a register (ACCESS_REG) of a restricted adapter is harmless.
-TROUBLE = tuple(
-    (word, category, re.compile(pattern))
-    for word, category, pattern in (
-        (b"SXid", "nvswitch_sxid", rb"\bSXid \(PCI:[^)]*\): \d+"),
-        (b"mlx5_core", "nic_firmware", rb"timeout\. Will cause a leak|mlx5_cmd\w*\b(?!.*ACCESS_REG).* failed|fw_fatal|"
-         rb"unrecoverable|[Ff]irmware (?:internal )?error|[Tt]imeout waiting for (?:the )?(?:FW|firmware)"),
-        (b"mlx5_core", "nic_health", rb"health compromised|[Ff]atal error \d+ detected|[Hh]ealth poll failed|"
-         rb"insufficient power|High Temperature|Cable error"),
-        (b"NETDEV WATCHDOG", "nic_health", rb"NETDEV WATCHDOG:"),
-        (b"PCIe Bus Error", "pcie", rb"PCIe Bus Error: severity="),
-        (b"DPC:", "pcie", rb"DPC: containment event"),
-        (b"pciehp", "pcie", rb"pciehp: Slot\([^)]*\): (?:Link Down|Card not present)"),
-        (b" blocked ", "hung_task", rb"task \S.* blocked (?:in I/O wait )?for more than \d+ seconds"),
-        (b"lockup", "soft_lockup", rb"BUG: soft lockup"),
-        (b"LOCKUP", "soft_lockup", rb"hard LOCKUP on cpu"),
-        (b"rcu", "soft_lockup", rb"self-detected stall|detected stalls"),
-        (b"read", "readonly_fs", rb"[Rr]emounting filesystem read-only|forced readonly"),
-        (b"Shutting down", "readonly_fs", rb"Shutting down filesystem"),
-        (b"nfs", "nfs", rb"nfs: server \S+ not responding"),
-        (b"ut of memory", "oom", rb"ut of memory: Kill"),
-        (b"Machine check", "mce", rb"Machine check events logged"),
-        (b"EDAC", "mce", rb"EDAC MC\d+: \d+ [CU]E "),
-        (b"APEI", "mce", rb"Hardware error from APEI"),
-    )
-)  # fmt: skip
 
 
 class KernelLog:
@@ -66,7 +38,7 @@ class KernelLog:
         self._cut = b""  # the beginning of a line whose end is not there yet
         self._number = -1  # of the last record
         self._lost = 0
-        self._counts = {category: 0 for _, category, _ in TROUBLE}
+        self._counts = dict.fromkeys(CATEGORIES, 0)
         self._labels = {category: (category,) for category in self._counts}
         self._xids: dict[tuple[tuple[int, int, int], str], tuple[int, float]] = {}  # (PCI, code) -> (count, last)
         self._kernel_counts_hung = os.path.exists(f"{place.proc}/sys/kernel/hung_task_detect_count")
@@ -141,10 +113,9 @@ class KernelLog:
             key = ((int(xid[1], 16), int(xid[2], 16), int(xid[3], 16)), str(int(xid[4])))
             self._xids[key] = (self._xids.get(key, (0, 0.0))[0] + 1, self._place.now_s())
             return
-        for word, category, pattern in TROUBLE:
-            if word in text and pattern.search(text):
-                self._counts[category] += 1
-                return
+        category = trouble(text)
+        if category:
+            self._counts[category] += 1
 
     def _of_xids(self) -> Iterator[Sample]:
         """Yield the Xids by GPU; a PCI address that no known GPU has goes without a name."""

@@ -2,13 +2,15 @@
 
 `NCCL_INSPECTOR_DUMP_DIR` must be the folder `inspector` of the spool or a folder in it, which then names the job
 (`inspector.job` does so for all). A log holds durations and sizes but no arrivals, so there is no lateness here: the
-late rank is the one with the smallest sum. Ranks that write a ring are left out: their hook has seen the same calls.
+late rank is the one with the smallest sum. Jobs that write rings are left out: their hook has seen the same calls. A
+job is of the user whose log was there first; those of others that name it count as lost.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from skewscope.contracts import Place, Sample
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 FOLDER = "inspector"
 ENDINGS = (".log", ".jsonl")
 MOST_FILES = 64
+MOST_NAMES = 1024  # in a folder
+MOST_LINES, LEAST_LINES = 32_768, 256  # at a look: of all logs, but of each; the others come at the next
 MOST_GROUPS = 32
 QUIET_S = 300.0  # a log that says nothing for so long is of a job that ended
 ROLES = ("dp", "tp", "pp", "ep", "cp", "world")
@@ -72,10 +76,19 @@ class NcclInspector:
         self._logs: dict[str, Log] = {}
         self._jobs: dict[str, JobTotals] = {}
         self._first_look = True
+        self._told: list[str] = []  # jobs
+        self._foreign: dict[str, int] = {}  # path -> inode of logs that are not of their job's user
         self._events = self._lost = 0
 
     def collect(self) -> Iterable[Sample]:
         """Return what the logs told; raises NoData where there is none."""
+        self._told = []
+        try:
+            return self._look()
+        finally:
+            self._place.board["inspected"] = self._told  # until the next look its rings are kept off the page
+
+    def _look(self) -> list[Sample]:
         now_s = self._place.clock_s()
         there = self._files()
         self._follow(there, now_s)
@@ -94,7 +107,7 @@ class NcclInspector:
             folders += [path for path, _ in _entries(folder, folders=True)][:MOST_FILES]
         for folder in folders:
             found.update((path, inode) for path, inode in _entries(folder, folders=False) if path.endswith(ENDINGS))
-        return dict(sorted(found.items())[:MOST_FILES])
+        return dict(sorted(found.items(), key=lambda item: (item[0] not in self._logs, item[0]))[:MOST_FILES])
 
     def _follow(self, there: dict[str, int], now_s: float) -> None:
         for path, log in list(self._logs.items()):
@@ -107,6 +120,7 @@ class NcclInspector:
         for path in there:
             if path not in self._logs:
                 self._open(path, now_s, None)
+        self._foreign = {path: inode for path, inode in self._foreign.items() if path in there}
         self._first_look = False
 
     def _open(self, path: str, now_s: float, former: Log | None) -> None:
@@ -114,20 +128,34 @@ class NcclInspector:
             tail = Tail(path, from_end=self._first_look)
         except OSError:
             return
-        if former is not None:
-            former.tail = tail
-            self._logs[path] = former
-            return
         folder = os.path.basename(os.path.dirname(path))
         job_id = self._place.options.get("inspector.job") or folder.removeprefix("nccl-inspector-")
-        self._logs[path] = Log(tail, job_id, now_s)
+        if self._is_taken(job_id, tail.uid, now_s):
+            tail.close()
+            self._lost += self._foreign.get(path) != tail.inode
+            self._foreign[path] = tail.inode
+            return
+        log = former or Log(tail, job_id, now_s)
+        log.tail = tail
+        self._logs[path] = log
+
+    def _is_taken(self, job_id: str, uid: int, now_s: float) -> bool:
+        """Return whether a job is another user's; one whose logs are all quiet is forgotten instead."""
+        holders = {path: log for path, log in self._logs.items() if log.job_id == job_id and log.tail.uid != uid}
+        if any(now_s - log.heard_s <= QUIET_S for log in holders.values()):
+            return True
+        for path, log in holders.items():
+            log.tail.close()
+            del self._logs[path]
+            self._jobs.pop(job_id, None)
+        return False
 
     def _read(self, log: Log, now_s: float) -> None:
         from . import _inspector_line
 
         before = log.tail.skipped
         try:
-            lines = log.tail.lines()
+            lines = log.tail.lines(max(MOST_LINES // (len(self._logs) + 1), LEAST_LINES))
         except OSError:
             return
         self._lost += log.tail.skipped - before
@@ -179,7 +207,7 @@ class NcclInspector:
         totals.job.rates(op, group, [rate for rate in rates if rate > 0], now_s)
 
     def _samples(self, now_s: float) -> list[Sample]:
-        ringed = {rank["job_id"] for rank in self._place.board.get("ranks") or ()}
+        ringed = self._place.board.get("ringed") or ()
         found: list[Sample] = [
             ("skewscope_spool_events_total", ("inspector",), self._events),
             ("skewscope_spool_lost_events_total", ("inspector",), self._lost),
@@ -191,10 +219,10 @@ class NcclInspector:
             if log.totals.labels not in seen:  # two logs of one rank would be two series of one name
                 seen.add(log.totals.labels)
                 found += log.totals.samples(now_s)
-        alive = {labels[0] for labels in seen}
-        for job_id in [job_id for job_id in self._jobs if job_id not in {log.job_id for log in self._logs.values()}]:
-            del self._jobs[job_id]
-        for job_id in alive:
+        logged = {log.job_id for log in self._logs.values()}
+        self._jobs = {job_id: job for job_id, job in self._jobs.items() if job_id in logged}
+        self._told = sorted({labels[0] for labels in seen})
+        for job_id in self._told:
             found += self._jobs[job_id].samples(now_s)
         return found
 
@@ -204,7 +232,7 @@ def _entries(folder: str, *, folders: bool) -> list[tuple[str, int]]:
         with os.scandir(folder) as entries:
             return [
                 (entry.path, entry.inode())
-                for entry in entries
+                for entry in islice(entries, MOST_NAMES)
                 if (entry.is_dir if folders else entry.is_file)(follow_symlinks=False)
             ]
     except OSError:

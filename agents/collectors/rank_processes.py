@@ -101,14 +101,15 @@ class RankProcesses:
     def _find(self, labels: Labels, entry: Entry, who: Who) -> Rank | None:
         pid = rank_pid(str(self._place.proc), self._place.board, entry)
         folder = f"{self._place.proc}/{pid}"
+        if not pid:
+            return None
         try:
-            rank = Rank(folder, pid, labels, who) if pid else None
+            rank = Rank(folder, pid, labels, who)
         except OSError:
             return None
-        if rank:
-            cgroup = whole(f"{folder}/cgroup").decode("utf-8", "replace")
-            rank.quotas = throttled(cgroup, f"{self._place.sys}/fs/cgroup")
-            rank.status_wait_s = STATUS_EVERY_S * (1 + len(self._ranks) % 4) / 4  # not all ranks at one look
+        cgroup = whole(f"{folder}/cgroup").decode("utf-8", "replace")
+        rank.quotas = throttled(cgroup, f"{self._place.sys}/fs/cgroup")
+        rank.status_wait_s = STATUS_EVERY_S * (1 + len(self._ranks) % 4) / 4  # not all ranks at one look
         return rank
 
 

@@ -31,8 +31,9 @@ from .layout import (
 
 LARGEST_CAPACITY = 1 << 20  # 64 MiB: more is no ring of ours
 CHUNK_RECORDS = 1024
-LOOK_AHEAD = 64
+LOOK_AHEAD, GLANCE = 1024, 64  # records; an idle ring, at its every look, is worth a glance
 MOST_JUMPS = 64
+MOST_LOST = 1 << 32  # by one jump: a number that is not true must not spoil a counter for ever
 
 # A record that ends with its own CRC-32 brings the running CRC-32 of a run of records to a value that depends on
 # their number alone: one call over the run checks all of them.
@@ -99,6 +100,11 @@ def valid_records(raw: bytes | memoryview) -> Iterator[Row]:
             yield row
 
 
+def _is_sound(view: memoryview, at: int) -> bool:
+    """Return whether the record that is `at` places behind the first of `view` has the right checksum."""
+    return crc32(view[at * RECORD_BYTES : (at + 1) * RECORD_BYTES]) == _SEALS[1]
+
+
 def _sound_bytes(view: memoryview, expected: int) -> int:
     """Return how many bytes from the beginning are sound records with the numbers from `expected` on."""
     numbers = view.cast("Q")[:: RECORD_BYTES // 8].tolist()
@@ -107,10 +113,7 @@ def _sound_bytes(view: memoryview, expected: int) -> int:
         run = list(map(eq, numbers, range(expected, expected + run))).index(False)
     if crc32(view[: run * RECORD_BYTES]) == _SEALS[run]:
         return run * RECORD_BYTES
-    for at in range(0, run * RECORD_BYTES, RECORD_BYTES):
-        if crc32(view[at : at + RECORD_BYTES]) != _SEALS[1]:
-            return at
-    return run * RECORD_BYTES
+    return next((at for at in range(run) if not _is_sound(view, at)), run) * RECORD_BYTES
 
 
 @dataclass
@@ -161,7 +164,8 @@ class RingReader:
             header = read_header(raw, (table, self.header.groups))
         except (Unreadable, OSError):
             return self.header
-        if header.capacity == self.header.capacity:
+        # Who writes a ring never changes: one that says so later would take another rank's place.
+        if raw[: IDENTITY.size] == self.raw_header[: IDENTITY.size]:
             self.raw_header, self.header = raw, header
         return self.header
 
@@ -189,31 +193,46 @@ class RingReader:
         self._next += taken // RECORD_BYTES
         if taken == whole:
             return whole > 0
-        return self._step_over(drained, RECORD.unpack_from(raw, taken))
+        return self._step_over(drained, memoryview(raw)[taken : taken + RECORD_BYTES])
 
-    def _step_over(self, drained: Drained, row: Row) -> bool:
+    def _step_over(self, drained: Drained, record: memoryview) -> bool:
         """Decide at a record that is not the expected one: overwritten, damaged, or not there yet."""
-        capacity, number = self.header.capacity, row[0]
-        newer = number > self._next and (number - self._next) % capacity == 0
-        if newer and crc32(RECORD.pack(*row)[: RECORD_BYTES - 4]) == row[-1]:
+        capacity, number = self.header.capacity, int.from_bytes(record[:8], "little")
+        if number > self._next and (number - self._next) % capacity == 0 and _is_sound(record, 0):
             # The writer went round: everything up to one ring behind its newest record is gone.
             oldest = max(number - capacity + 1, self._next + 1)
-            drained.overwritten += oldest - self._next
+            drained.overwritten += min(oldest - self._next, MOST_LOST)
             self._next = oldest
             return True
-        if self._stuck == self._next and self._written_behind():
-            drained.malformed += 1
-            self._next += 1
-            return True
-        self._stuck = self._next
-        return False
+        damaged = self._damaged()
+        if not damaged or self._stuck != self._next:
+            self._stuck = self._next if damaged else 0  # it may be half written yet: the next look knows
+            return False
+        drained.malformed += damaged
+        self._next += damaged
+        self._stuck = self._next  # where a run is longer than one look sees, the next look goes on at once
+        return damaged < LOOK_AHEAD
 
-    def _written_behind(self) -> bool:
-        """Return whether a sound record stands behind the one that is missing; seldom more than one look at zeros."""
-        slot = self._next % self.header.capacity
-        count = min(LOOK_AHEAD, self.header.capacity - slot)
-        raw = os.pread(self._descriptor, count * RECORD_BYTES, HEADER_BYTES + slot * RECORD_BYTES)
-        return any(row[0] > self._next for row in valid_records(raw))
+    def _damaged(self) -> int:
+        """Return how many records from the next one on are damaged: 0 while newer ones do not show that it is over."""
+        capacity = self.header.capacity
+        ahead = min(LOOK_AHEAD if self.header.last_number > self._next else GLANCE, capacity)
+        view = memoryview(self._ahead(ahead))
+        numbers = view.cast("Q")[:: RECORD_BYTES // 8].tolist()
+        for at, number in enumerate(numbers if max(numbers, default=0) > self._next else ()):
+            newer = number - self._next - at
+            if at and newer >= 0 and newer % capacity == 0 and _is_sound(view, at):
+                return at
+        return ahead if len(numbers) == ahead and self.header.last_number >= self._next + ahead else 0
+
+    def _ahead(self, count: int) -> bytes:
+        """Return the next `count` places as they are, whole records only, round the end of the ring."""
+        slot = (self._next - 1) % self.header.capacity
+        first = min(count, self.header.capacity - slot)
+        raw = os.pread(self._descriptor, first * RECORD_BYTES, HEADER_BYTES + slot * RECORD_BYTES)
+        if len(raw) == first * RECORD_BYTES:
+            raw += os.pread(self._descriptor, (count - first) * RECORD_BYTES, HEADER_BYTES)
+        return raw[: len(raw) // RECORD_BYTES * RECORD_BYTES]
 
     def close(self) -> None:
         """Let go of the file."""

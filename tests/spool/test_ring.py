@@ -85,6 +85,56 @@ def test_a_damaged_record_is_skipped_once_newer_ones_stand_behind_it(writer, rea
     assert numbers(drained) == [6, 7, 8, 9, 10] and drained.malformed == 1
 
 
+@pytest.mark.parametrize("first", [11, 60])
+def test_a_run_of_damaged_records_is_skipped_in_one_look(writer, reader, first):
+    put(writer, first - 1)
+    reader.drain()
+    put(writer, 30)
+    for number in range(first, first + 10):  # the second run goes round the end of the ring
+        damage(writer, layout.HEADER_BYTES + (number - 1) % CAPACITY * layout.RECORD_BYTES + 30)
+    assert not reader.drain().rows  # the first may be half written yet
+    drained = reader.drain()
+    assert numbers(drained) == list(range(first + 10, first + 30)) and drained.malformed == 10
+
+
+def test_a_run_that_is_longer_than_a_look_sees_takes_a_few(tmp_path: Path):
+    writer = spool.RingWriter(tmp_path, job="j", rank=0, capacity=4096)
+    reader = spool.RingReader(writer.path)
+    put(writer, 3000)
+    for number in range(100, 2600):
+        damage(writer, layout.HEADER_BYTES + number * layout.RECORD_BYTES + 30)
+    writer.beat()
+    looks = []
+    for _ in range(5):
+        reader.refresh()
+        looks.append(reader.drain())
+    assert sum(drained.malformed for drained in looks) == 2500
+    assert [number for drained in looks for number in numbers(drained)] == [*range(1, 101), *range(2601, 3001)]
+    reader.close()
+    writer.close()
+
+
+def test_a_newer_lap_ends_a_damaged_run(writer, reader):
+    put(writer, 10)
+    reader.drain()
+    put(writer, CAPACITY + 5)
+    damage(writer, layout.HEADER_BYTES + 10 * layout.RECORD_BYTES + 30)
+    drained = [reader.drain() for _ in range(6)]
+    found = [number for one in drained for number in numbers(one)]
+    assert found == [*range(16, 75), *range(76, 80)]
+    assert sum(one.malformed + one.overwritten for one in drained) == CAPACITY + 5 - len(found)
+
+
+def test_who_writes_a_ring_never_changes(writer, reader, tmp_path: Path):
+    other = spool.RingWriter(tmp_path, job="other", rank=0, capacity=CAPACITY)
+    put(writer, 1)
+    writer.beat()
+    assert reader.refresh().last_number == 1
+    writer._map[: layout.IDENTITY.size] = other._map[: layout.IDENTITY.size]
+    assert (reader.refresh().job, reader.header.rank) == ("llm/70b", 3)
+    other.close()
+
+
 def test_a_record_that_is_not_finished_is_waited_for(writer, reader):
     put(writer, 3)
     damage(writer, layout.HEADER_BYTES + 2 * layout.RECORD_BYTES + 30)
@@ -239,3 +289,10 @@ def test_a_ring_that_claims_to_go_round_at_each_record_costs_little(writer, read
     looks = []
     reader._take = lambda drained, most, take=reader._take: (looks.append(most), take(drained, most))[1]
     assert not reader.drain().rows and len(looks) <= 64
+
+
+def test_an_untrue_number_does_not_spoil_the_count_of_lost_records(writer, reader):
+    body = layout.BODY.pack(1 + (1 << 62), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    at = layout.HEADER_BYTES
+    writer._map[at : at + layout.RECORD_BYTES] = body + zlib.crc32(body).to_bytes(4, "little")
+    assert 0 < reader.drain().overwritten <= 1 << 32

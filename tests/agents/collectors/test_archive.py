@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
-import time
-import zlib
 from pathlib import Path
 
 import pytest
 
 from skewscope import spool
-from skewscope.catalogue import load, room
-from skewscope.contracts import Place
+from skewscope.catalogue import load
 
 archive = load("agents.collectors._archive")
+folders = load("agents.collectors._archive_folder")
 COLLECTIVE = spool.KINDS.index("collective")
 
-
-class Node:
-    def __init__(self, folder: Path, **options: str) -> None:
-        self.spool, self.archive = folder / "spool", folder / "archive"
-        self.spool.mkdir(exist_ok=True)
-        self.now_s = time.monotonic()
-        self.place = Place(
-            proc=folder / "proc", spool=self.spool, archive=self.archive, options=options, clock_s=lambda: self.now_s
-        )
-        self.start()
-
-    def start(self) -> None:
-        self.collector = room("agents.collectors", "collectives").kind()(self.place)
-
-    def look(self, wait_s: float = 6.0) -> dict[str, dict[tuple[str, ...], float]]:
-        self.now_s += wait_s
-        found: dict[str, dict[tuple[str, ...], float]] = {}
-        for name, labels, value, *_ in self.collector.collect():
-            found.setdefault(name, {})[labels] = value
-        return found
-
-    def segments(self) -> list[Path]:
-        return sorted(self.archive.iterdir(), key=lambda path: int(path.name.split(".")[-3]))
-
-    def numbers(self) -> list[int]:
-        """Return the numbers of all archived records, by reading the members one by one."""
-        return [number for path in self.segments() for number in numbers(path)]
-
-
-def numbers(path: Path) -> list[int]:
-    found, content = [], path.read_bytes()
-    while content:
-        decoder = zlib.decompressobj(31)
-        member = decoder.decompress(content)
-        content = decoder.unused_data
-        assert spool.read_header(member[: spool.HEADER_BYTES]).rank == 0
-        found += [row[0] for row in spool.valid_records(member[spool.HEADER_BYTES :])]
-        if not decoder.eof:
-            break
-    return found
+_spec = importlib.util.spec_from_file_location("archive_node", Path(__file__).parents[1] / "archive_node.py")
+archive_node = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(archive_node)
+Node, numbers, first, put = (getattr(archive_node, name) for name in ("Node", "numbers", "first", "put"))
 
 
 @pytest.fixture
@@ -71,11 +34,6 @@ def writer(node):
     made.close()
 
 
-def put(writer, count, ended_ns=0):
-    for _ in range(count):
-        writer.write(COLLECTIVE, 1, 0, seq=1, start_ns=ended_ns or 1, end_ns=ended_ns or 2)
-
-
 def test_records_of_before_the_agent_are_archived_although_they_are_not_counted(node, writer):
     put(writer, 5)
     found = node.look(0.0)
@@ -83,7 +41,7 @@ def test_records_of_before_the_agent_are_archived_although_they_are_not_counted(
     found = node.look()
     assert node.numbers() == [1, 2, 3, 4, 5]
     assert found["skewscope_archive_bytes"][()] == node.segments()[0].stat().st_size
-    name = f"llm-r0-{os.getpid()}.1.ring.gz"
+    name = f"llm-r0-{os.getpid()}.1-1.ring.gz"
     assert [path.name for path in node.segments()] == [name]
     assert gzip.decompress((node.archive / name).read_bytes())[:8] == b"SKEWRING"
 
@@ -114,7 +72,7 @@ def test_after_a_kill_it_goes_on_where_the_archive_ended(node, writer):
     node.look(0.1)
     node.look()
     assert node.numbers() == list(range(1, 11))
-    assert [path.name.split(".")[-3] for path in node.segments()] == ["1", "6"]
+    assert [first(path) for path in node.segments()] == ["1", "6"]
 
 
 @pytest.mark.parametrize("cut", [1, 30, 10_000])
@@ -176,8 +134,8 @@ def test_what_cannot_be_written_is_held_within_bounds(node, tmp_path):
 
 
 def test_a_failed_write_leaves_no_half_member(node, writer, tmp_path, monkeypatch):
-    path = tmp_path / "segment"
-    archive._append(str(path), b"whole")
+    folder = folders.ArchiveFolder(str(tmp_path / "archive"))
+    folder.append("segment", b"whole")
     pieces = iter([3, OSError(28, "No space left on device")])
 
     def full(descriptor, payload, write=os.write):
@@ -186,10 +144,10 @@ def test_a_failed_write_leaves_no_half_member(node, writer, tmp_path, monkeypatc
             raise piece
         return write(descriptor, payload[:piece])
 
-    monkeypatch.setattr(archive.os, "write", full)
+    monkeypatch.setattr(folders.os, "write", full)
     with pytest.raises(OSError):
-        archive._append(str(path), b"torn")
-    assert path.read_bytes() == b"whole"
+        folder.append("segment", b"torn")
+    assert (tmp_path / "archive" / "segment").read_bytes() == b"whole"
 
 
 def test_another_process_with_the_same_number_keeps_its_segments(node, writer):
@@ -217,3 +175,62 @@ def test_a_beginning_without_a_record_is_replaced(node, writer):
     node.look(0.1)
     node.look()
     assert node.numbers() == [1, 2, 3, 4, 5]
+
+
+def test_the_newest_data_stays_when_the_clock_goes_back(tmp_path):
+    node = Node(tmp_path)
+
+    def cap():
+        node.collector._watch.archive.cap_bytes = 20_000
+        node.collector._watch.archive.segment_bytes = 4_000
+
+    cap()
+    writer = spool.RingWriter(node.spool, job="llm", rank=0, world_size=2, capacity=1024)
+    for round_ in range(40):
+        if round_ % 13 == 12:
+            node.start()
+            cap()
+        for seq in range(100):
+            writer.write(COLLECTIVE, 1, 0, seq=seq, start_ns=round_ * seq * 7919, end_ns=round_ * seq * 7919 + 5)
+        node.look(0.1)
+        node.look()
+        for path in node.segments():
+            os.utime(path, (2_000_000_000 - int(first(path)),) * 2)
+    writer.close()
+    kept = node.numbers()
+    assert kept == list(range(kept[0], 4001)) and kept[0] > 1000
+
+
+def test_a_segment_that_is_still_written_to_is_newer_than_one_begun_later(tmp_path):
+    kept = archive.Archive(tmp_path / "archive", 1 << 20)
+    kept.segment_bytes = 3_000
+    slow, fast = (kept.tape(f"llm-r{rank}-1", bytes(4096)) for rank in (0, 1))
+    for second in range(40):
+        for tape, size in ((slow, 64), (fast, 6400)):
+            tape.add(os.urandom(size), float(second))
+            tape.flush(float(second))
+        kept.cap_bytes = 30_000
+    stems = {path.name.rsplit(".", 3)[0] for path in (tmp_path / "archive").iterdir()}
+    assert stems == {"llm-r0-1", "llm-r1-1"}
+
+
+def test_segments_of_before_there_was_an_order_go_first(tmp_path):
+    (tmp_path / "archive").mkdir()
+    for number in (9, 10):
+        (tmp_path / "archive" / f"llm-r0-1.{number}.ring.gz").write_bytes(bytes(600))
+    kept = archive.Archive(tmp_path / "archive", 1000)
+    tape = kept.tape("llm-r1-1", bytes(4096))
+    tape.add((1).to_bytes(8, "little") + os.urandom(56), 0.0)
+    tape.flush(0.0)
+    names = {path.name for path in (tmp_path / "archive").iterdir()}
+    assert names == {"llm-r0-1.10.ring.gz", "llm-r1-1.1-1.ring.gz"}
+
+
+def test_what_all_rings_hold_together_is_bounded(tmp_path):
+    (tmp_path / "file").touch()
+    kept = archive.Archive(tmp_path / "file", 1 << 20)
+    tapes = [kept.tape(f"llm-r{rank}-1", bytes(4096)) for rank in range(64)]
+    for tape in tapes:
+        tape.add(bytes(64) * archive.MEMBER_RECORDS, 0.0)
+        tape.flush(0.0)
+    assert sum(len(tape._held) for tape in tapes) <= archive.HELD_RECORDS * 64

@@ -195,3 +195,46 @@ def test_the_page_parses_and_examples_name_rank_and_sequence(node):
     assert examples["0.3"].labels == {"rank": "7", "seq": "2"} and examples["0.3"].value == pytest.approx(0.2)
     node.now_s += 61
     assert not [sample for sample in node.collector.collect() if len(sample) == 4], "old examples go"
+
+
+def test_no_table_of_groups_makes_one_series_twice(node):
+    writer = node.ring(world_size=2)
+    for number, role in enumerate(("", "", "world", "dp", "dp", "dp2", "group0", "dp"), 1):
+        group = writer.group(number, [0, 1], 0, role)
+        writer.begin(group, ALL_REDUCE, 0, number, node.ns(number))
+    labels = [labels[-1] for labels in node.look()["collective_last_sequence"]]
+    assert labels == ["world", "world2", "world3", "dp", "dp2", "world4", "world5", "dp3"]
+
+
+def test_a_table_of_groups_that_changes_makes_no_series_twice(node):
+    writer = node.ring(world_size=4)
+    writer.begin(writer.group(1, [0, 1], 0, "dp"), ALL_REDUCE, 0, 1, node.ns(1))
+    node.look()
+    packed = spool.layout.GROUP.pack(1, 2, 0, 0, 1, b"tp", b"")
+    writer._map[spool.layout.GROUP_AT : spool.layout.GROUP_AT + len(packed)] = packed
+    writer.begin(writer.group(2, [0, 2], 0, "dp"), ALL_REDUCE, 0, 2, node.ns(2))
+    assert {labels[-1] for labels in node.look()["collective_last_sequence"]} == {"dp", "dp2"}
+
+
+def test_counters_never_fall_whatever_is_written(node):
+    writer = node.ring()
+    group = writer.group(9, [0, 1], 0, "dp")
+    call(writer, group, 1, node.ns(1))
+    node.look()
+    writer.write(WORK, spool.UNITS.index("tokens"), size=4096)
+    writer.write(WORK, spool.UNITS.index("tokens"), size=(1 << 64) - 4000)
+    writer.write(PHASE, 1, start_ns=node.ns(9), end_ns=-(1 << 62))
+    call(writer, group, 1, -5)
+    found = node.look()
+    assert found["work_units_total"]["llm", "0", "", "tokens"] == 4096
+    assert all(value >= 0 for values in found.values() for value in values.values())
+
+
+def test_a_start_that_is_none_makes_nobody_late(node):
+    early, late = node.ring(0), node.ring(1)
+    groups = [writer.group(9, [0, 1], rank, "world") for rank, writer in enumerate((early, late))]
+    for seq in (1, 2):
+        call(early, groups[0], seq, node.ns(seq), 2)
+        call(late, groups[1], seq, node.ns(seq) if seq == 1 else 0, 2)
+        found = node.look()
+    assert set(found["collective_local_lateness_seconds_total"].values()) == {0}

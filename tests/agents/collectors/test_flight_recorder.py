@@ -12,9 +12,11 @@ import pytest
 
 from skewscope.catalogue import load, room
 from skewscope.contracts import Place
-from skewscope.errors import NoData, Unreadable
+from skewscope.errors import NoData
 
 dump = load("agents.collectors._flight_dump")
+ME = os.getuid()
+needs_root = pytest.mark.skipif(ME != 0, reason="only root can give files to other users")
 
 
 class Node:
@@ -32,6 +34,9 @@ class Node:
             assert labels not in found[name.removeprefix("skewscope_")]
             found[name.removeprefix("skewscope_")][labels] = value
         return found
+
+    def ringed(self, *ranks: int, job: str = "llm", uid: int = ME) -> None:
+        self.place.board["ranks"] = [{"job_id": job, "rank": rank, "pid": 1, "uid": uid, "gpu": ""} for rank in ranks]
 
     def waits(self, since_s: float, job: str = "llm") -> None:
         self.place.board["in-flight"] = [{"job_id": job, "rank": 0, "group": "dp", "seq": 5, "start_s": since_s}]
@@ -78,18 +83,63 @@ def test_the_rank_that_did_not_begin_the_newest_call_is_behind(node):
     assert found["flight_completed_sequence"]["llm", "0", "world"] == 52
     assert found["flight_absent_ranks"] == {("llm", "world"): 1}
     assert found["flight_mismatched_calls"] == {("llm", "world"): 0}
-    assert found["collective_last_sequence"]["llm", "1", "", "world"] == 52
     assert found["flight_dump_timestamp_seconds"]["llm",] == pytest.approx(time.time(), abs=60)
     assert found["flight_unreadable_dumps"] == {(): 0}
 
 
-def test_ranks_with_a_ring_keep_their_own_sequence(node):
-    node.place.board["ranks"] = [{"job_id": "llm", "rank": 0, "pid": 1, "gpu": "", "start_ns": 0}]
+def test_a_dump_that_names_no_job_is_of_the_only_one_of_its_user(node):
+    node.ringed(0)
     put(node, "nccl_trace_rank_0", written(5, 5), pickle.dumps)
     put(node, "nccl_trace_rank_1", written(5, 5), pickle.dumps)
+    assert set(node.look()["flight_last_sequence"]) == {("llm", "0", "world"), ("llm", "1", "world")}
+    node.place.board["ranks"] = []
+    assert set(node.look()["flight_dump_timestamp_seconds"]) == {("llm",)}, "also when the job has ended"
+
+
+def test_a_job_whose_name_is_no_file_name_is_found(node):
+    node.ringed(0, job="llm/70b")
+    put(node, "llm_70b_rank0.json", written(5, 5))
+    assert set(node.look()["flight_last_sequence"]) == {("llm/70b", "0", "world")}
+
+
+@needs_root
+def test_dumps_of_others_are_not_believed_while_a_job_has_rings_and_an_hour_longer(node):
+    node.ringed(0, 1, uid=1234)
+    for rank in range(3):
+        os.chown(put(node, f"llm_rank{rank}.json", written(9 if rank == 2 else 5, 5)), 1234 + (rank == 2), 0)
+    os.chown(put(node, "rank_3.json", written(9, 5)), 1235, 0)  # names no job: it is not of this one
     found = node.look()
-    assert list(found["collective_last_sequence"]) == [("llm", "1", "", "world")], "the job is the only one here"
-    assert len(found["flight_last_sequence"]) == 2
+    assert {labels[1] for labels in found["flight_last_sequence"] if labels[0] == "llm"} == {"0", "1"}
+    assert set(found["flight_behind_calls"].values()) == {0} and found["flight_unreadable_dumps"] == {(): 1}
+    node.place.board["ranks"] = []
+    for rank in range(2):
+        (node.folder / f"llm_rank{rank}.json").unlink()
+    assert node.look()["flight_unreadable_dumps"] == {(): 1}
+    node.now_s += 3600
+    os.utime(node.folder / "llm_rank2.json")
+    assert ("llm", "2", "world") in node.look()["flight_last_sequence"], "the name is forgotten"
+
+
+@needs_root
+def test_a_job_without_rings_is_of_whose_dump_came_first(node):
+    first, second = (put(node, f"llm_rank{rank}.json", written(5 + rank, 5)) for rank in (0, 1))
+    os.chown(first, 1234, 0)
+    while second.stat().st_ctime_ns <= first.stat().st_ctime_ns:
+        os.chown(second, 1235, 0)  # a file system's clock ticks seldom
+    os.utime(second, (time.time() - 60,) * 2)
+    for _ in range(2):
+        assert {labels[1] for labels in node.look()["flight_last_sequence"]} == {"0"}
+    node.ringed(0, uid=1235)
+    assert {labels[1] for labels in node.look()["flight_last_sequence"]} == {"1"}, "a ring says more"
+
+
+def test_many_dumps_of_others_do_not_hide_those_of_a_job_with_rings(node):
+    node.ringed(0)
+    put(node, "llm_rank0.json", written(5, 5))
+    os.utime(node.folder / "llm_rank0.json", (time.time() - 60,) * 2)
+    for rank in range(70):
+        put(node, f"flood_rank{rank}.json", {"entries": []})
+    assert node.look()["flight_last_sequence"] == {("llm", "0", "world"): 5}
 
 
 def test_different_operations_or_sizes_at_one_number_are_counted(node):
@@ -130,37 +180,6 @@ def test_damaged_and_hostile_files_are_counted_and_hide_nothing(node):
     assert not (node.folder / "was-here").exists()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x80\x04\x8c\x02os\x8c\x05mkdir\x93.",  # STACK_GLOBAL
-        b"\x80\x04cos\nmkdir\n.",
-        b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.",  # BYTEARRAY8 of a terabyte
-        b"\x80\x04\x8d\xff\xff\xff\xff\xff\x00\x00\x00.",  # BINUNICODE8 of a terabyte
-        b"\x80\x04}r\xff\xff\xff\x7f.",  # memo position two thousand million
-        b"\x80\x04" + b"]" * 50_000 + b"a" * 49_999 + b".",
-        b"\x80\x04]q\x00" + b"(h\x00h\x00l" * 60 + b".",
-        b"\x80",
-        b"[" * 100_000,
-    ],
-)
-def test_hostile_bytes_are_refused_and_cost_little(tmp_path, content):
-    path = tmp_path / "dump"
-    path.write_bytes(content)
-    with pytest.raises(Unreadable):
-        dump.read(str(path))
-
-
-def test_lists_that_unfold_without_end_stay_folded(tmp_path):
-    nested = [1]
-    for _ in range(60):
-        nested = [nested, nested]
-    path = tmp_path / "dump"
-    entry = written(1, 1)["entries"][0] | {"input_sizes": nested, "profiling_name": nested, "process_group": nested}
-    path.write_bytes(pickle.dumps({"entries": [entry], "pg_config": {"": {"ranks": nested}}}))
-    assert dump.read(str(path))[""].last_seq == 1
-
-
 def test_dumps_of_another_time_are_left_out(node):
     hour_s = 3600.0
     old = put(node, "llm_rank0.json", written(5, 5))
@@ -171,6 +190,27 @@ def test_dumps_of_another_time_are_left_out(node):
     (node.folder / "llm_rank1.json").unlink()
     with pytest.raises(NoData):
         node.look()
+
+
+def test_a_dump_from_the_future_is_left_out_and_hides_nothing(node):
+    put(node, "llm_rank0.json", written(5, 5))
+    os.utime(put(node, "llm_rank1.json", written(9, 9)), (time.time() + 3600,) * 2)
+    assert set(node.look()["flight_behind_calls"]) == {("llm", "0", "world")}
+
+
+def test_a_dump_that_goes_away_while_it_is_looked_at_hides_nothing(node, monkeypatch):
+    put(node, "llm_rank0.json", written(5, 5))
+    put(node, "llm_rank1.json", written(5, 5))
+    read = dump.read
+
+    def gone(path, uid):
+        (node.folder / "llm_rank1.json").unlink(missing_ok=True)
+        return read(path, uid)
+
+    monkeypatch.setattr(dump, "read", gone)
+    found = node.look()
+    assert len(found["flight_last_sequence"]) == 1 and found["flight_unreadable_dumps"] == {(): 1}
+    assert node.look()["flight_unreadable_dumps"] == {(): 0}
 
 
 def test_a_dump_is_read_again_when_it_changes(node):
@@ -228,3 +268,11 @@ def test_two_groups_of_one_role_are_two_series(node):
     entries = written(3, 3, group=("4", "mesh_dp"))["entries"] + written(5, 5, group=("7", "dp"))["entries"]
     put(node, "llm_rank0.json", {"entries": entries})
     assert set(node.look()["flight_last_sequence"]) == {("llm", "0", "dp"), ("llm", "0", "dp:7")}
+
+
+def test_groups_whose_names_begin_alike_are_different_series(node):
+    entries = [
+        entry for number in range(4) for entry in written(2, 2, group=(f"{'c0ffee' * 5}{number}", "dp"))["entries"]
+    ]  # fmt: skip
+    put(node, "llm_rank0.json", {"entries": entries})
+    assert len(node.look()["flight_last_sequence"]) == 4, "the look itself refuses one series twice"

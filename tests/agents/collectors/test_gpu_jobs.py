@@ -197,3 +197,12 @@ def test_no_gpu_is_no_data_once_the_driver_had_time_to_tell(host):
         assert fake.values(collector) == {}
     with pytest.raises(NoData, match="no GPU"):
         collector.collect()
+
+
+@pytest.mark.parametrize(("uid", "source"), [(1000, "hook"), (1001, "slurm")])
+def test_a_ring_cannot_claim_the_process_of_another_user(host, uid, source):
+    _on_gpu(host, 0, 42, cgroup=STEP.format(9), status="Uid:\t1000\t1000\t1000\t1000\n")
+    host.rank(42, job="llama")
+    host.board["ranks"][0]["uid"] = uid
+    (labels,) = fake.values(host.collector("gpu-jobs"))["gpu_job_info"]
+    assert labels[3] == source

@@ -96,3 +96,28 @@ def test_a_restart_counts_from_the_beginning():
         tell(member, {1: 5000 + at * 7})
     made.settle()
     assert again[1].late_ns == 7
+
+
+def test_a_group_that_counts_anew_is_judged_again_and_holds_little():
+    made, members = meeting(2)
+    for member in members:
+        tell(member, {seq: seq for seq in range(1, 1001)})
+    made.settle()
+    for first in range(1, 900, 9):
+        for at, member in enumerate(members):
+            tell(member, {seq: 5000 + seq + at * 7 for seq in range(first, first + 9)})
+        made.settle()
+    assert members[1].late_ns == 900 * 7 and not members[1].seqs
+
+
+def test_a_number_that_is_untrue_does_not_end_the_judging():
+    made, (one, two) = meeting(2)
+    for member in (one, two):
+        tell(member, {1: 1, 1 << 62: 2})
+    for seq in range(2, 200):
+        made.settle()
+        tell(one, {seq: seq * 10})
+        tell(two, {seq: seq * 10 + 1})
+    for _ in range(lateness.LOOKS_FOR_A_RANK + 3):
+        made.settle()
+    assert two.late_ns == 198 and not one.seqs

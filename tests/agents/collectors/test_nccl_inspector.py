@@ -138,10 +138,11 @@ def test_rotation_and_truncation_lose_nothing(node):
 def test_a_job_with_rings_is_left_to_them(node):
     node.begin()
     put(node.folder / "a.log", line())
-    node.place.board["ranks"] = [{"job_id": "4711", "rank": 0, "pid": 1, "gpu": "", "start_ns": 0}]
-    assert not node.look()["collectives_total"]
-    node.place.board["ranks"] = []
+    node.place.board["ringed"] = ["4711"]
+    assert not node.look()["collectives_total"] and not node.place.board["inspected"]
+    node.place.board["ringed"] = []
     found = node.look()
+    assert node.place.board["inspected"] == ["4711"]
     assert found["collectives_total"] and found["collective_duration_seconds_count"]
 
 
@@ -173,4 +174,64 @@ def test_memory_stays_bounded_on_a_line_without_end_and_on_a_backlog(tmp_path):
         file.write(b"\nend\n")
     found = [line for _ in range(5) for line in follower.lines()]
     assert found[-1] == b"end" and follower.skipped >= 2
+    follower.close()
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        {"coll_msg_size_bytes": 10**30}, {"coll_msg_size_bytes": -5}, {"coll_sn": 10**400}, {"coll": [[7]]},
+        {"coll_busbw_gbs": float("inf")}, {"coll_busbw_gbs": float("nan")}, {"coll_busbw_gbs": -1.0},
+    ],
+)  # fmt: skip
+def test_values_that_no_server_reads_are_left_out(node, wild):
+    node.begin()
+    record = json.loads(line())
+    record["coll_perf"] |= wild
+    record["header"] |= {"rank": 10**30} if "coll" in wild else {}
+    put(node.folder / "a.log", json.dumps(record) + "\n")
+    found = node.look()
+    assert sum(found["collectives_total"].values()) == 1
+    assert all(abs(value) < 1e19 for values in found.values() for value in values.values())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to other users")
+def test_a_job_is_of_the_user_whose_log_was_there_first(node):
+    node.begin()
+    put(node.folder / "b.log", line(1))
+    node.look()
+    put(node.folder / "a.log", line(1), line(2))
+    os.chown(node.folder / "a.log", 1234, -1)
+    for _ in range(3):
+        found = node.look()
+    assert list(found["collectives_total"].values()) == [1] and found["spool_lost_events_total"] == {("inspector",): 1}
+    (node.folder / "b.log").unlink()
+    node.look()
+    assert list(node.look()["collectives_total"].values()) == [2], "the name is free"
+    put(node.folder / "c.log", line(1))
+    node.look()
+    node.now_s += 400
+    node.look()
+    put(node.folder / "c.log", line(2), line(3))
+    node.look()
+    assert list(node.look()["collectives_total"].values()) == [3], "a quiet log keeps no name"
+
+
+def test_many_lines_come_in_portions_and_none_is_lost(node, monkeypatch):
+    module = load("agents.collectors.nccl_inspector")
+    monkeypatch.setattr(module, "MOST_LINES", 10)
+    monkeypatch.setattr(module, "LEAST_LINES", 4)
+    node.begin()
+    put(node.folder / "a.log", *(line(seq) for seq in range(12)), line(12)[:40])
+    assert [list(node.look()["collectives_total"].values()) for _ in range(4)] == [[5], [10], [12], [12]]
+    put(node.folder / "a.log", line(12)[40:])
+    found = node.look()
+    assert list(found["collectives_total"].values()) == [13] and found["spool_lost_events_total"] == {("inspector",): 0}
+
+
+def test_a_line_that_is_too_long_is_left_out(tmp_path):
+    path = tmp_path / "a.log"
+    path.write_bytes(b"x" * 100_000 + b"\nnext\n")
+    follower = tail.Tail(str(path), from_end=False)
+    assert follower.lines() == [b"next"] and follower.skipped == 1
     follower.close()

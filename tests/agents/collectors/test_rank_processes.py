@@ -330,3 +330,11 @@ def test_descriptors_stay_few_and_go_with_the_ranks(spinners):
     board["ranks"] = []
     fake.values(collector)
     assert opened() == before
+
+
+@pytest.mark.parametrize(("uid", "told"), [(1000, 1), (1001, 0), (None, 1)])
+def test_a_process_of_another_user_than_the_rings_is_not_the_rank(host, uid, told):
+    host.process(42, status=f"Uid:\t1000\t1000\t1000\t1000\n{STATUS}")
+    host.rank(42)
+    host.board["ranks"][0]["uid"] = uid
+    assert len(fake.values(host.collector("rank-processes")).get("rank_threads", ())) == told
