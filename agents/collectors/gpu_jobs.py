@@ -89,7 +89,8 @@ class GpuJobs:
         first = min(
             owners,
             key=lambda pid: (
-                known and pid < 0, pid not in mine, pid not in hooked, not owners[pid].source, -(used.get(pid) or 0), pid,
+                known and pid < 0, pid not in mine, pid not in hooked, not owners[pid].source,
+                -(used.get(pid) or 0), pid,
             ),
         )  # fmt: skip
         of = owners[first]
