@@ -14,6 +14,7 @@ from .attribution import attribute
 from .contracts import Detector, Finding
 from .frames import all_tables
 from .precedence import explain
+from .signals.windows import windows
 from .sources import Recording
 
 HOUR_S = 3600.0
@@ -37,7 +38,9 @@ class Analysis:
 def analyze(recording: Recording, only: Collection[str] = ()) -> Analysis:
     """Return the analysis of a recording; `only` limits the rooms that are asked to these condition ids."""
     derived = attribute(recording.tables)
-    tables = {**all_tables(recording.tables), **derived.tables}
+    given = all_tables(recording.tables)
+    cut = given["windows"] if len(given["windows"]) else windows(given["samples"])
+    tables = {**given, **derived.tables, "windows": cut}
     asked = [catalogue.room("detectors", name) for name in only] or catalogue.rooms("detectors")
     found: list[Finding] = []
     for room in asked:

@@ -122,6 +122,26 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One step of a troubleshooting guide: data, so that it can be walked by a program as well as by a person.
+
+    `take` of `metric` (with `labels`) is compared with `expect`, as "< 0.05"; `yes` and `no` say what follows. Checks
+    that no `after` ties together are independent.
+    """
+
+    name: str
+    what: str
+    metric: str
+    take: str  # mean, low, high, last or rate
+    expect: str
+    query: str  # the same question in PromQL
+    yes: str
+    no: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class World:
     """A small labelled world for tests: tables, and the subjects of the findings that must come out."""
 
@@ -144,6 +164,13 @@ class Detector(Protocol):
 
     def cases(self) -> Iterable[World]:
         """Return small worlds: quiet, a near miss, the condition."""
+
+
+class Guided(Protocol):
+    """A detector with a troubleshooting guide."""
+
+    def guide(self) -> tuple[Check, ...]:
+        """Return the checks in the order to do them."""
 
 
 # One number of one metric: its sample name (a metric of `skewscope.metrics`, with _bucket, _sum or _count for

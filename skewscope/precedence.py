@@ -1,7 +1,8 @@
 """Which finding explains which: one cause, one culprit; what it drags along becomes its victim or its context.
 
-The order is the explain-away order of the field: hard events, then rates of links, input, workload shape, and last the
-rank that is slow for an unknown reason.
+Two things decide. EXPLAINED says what a cause makes visible elsewhere. And of several causes at one place and time the
+one of the earlier class counts, as the field explains away: hard events, clocks, links, the host, input, the shape of
+the work, the fabric, and last the device that is slow for a reason that nobody sees.
 """
 
 from __future__ import annotations
@@ -23,6 +24,31 @@ EXPLAINED = {  # what each cause makes visible elsewhere
     "coll-desync": ("coll-hang", "coll-missing-rank"),
 }
 
+CLASSES: tuple[frozenset[str], ...] = (  # of causes; those of one class do not explain each other
+    frozenset({
+        "gpu-off-bus", "gpu-gsp-timeout", "gpu-ecc-uncorrectable", "gpu-row-remap", "nvlink-down", "nic-link-down",
+        "nic-driver-fault", "rdma-retry-exhausted", "host-process-stuck",
+    }),
+    frozenset({"gpu-hw-slowdown", "gpu-power-cap", "gpu-clock-pinned-low"}),
+    frozenset({
+        "pcie-link-degraded", "pcie-error-replay", "pcie-nic-backpressure", "pcie-p2p-misroute", "nvlink-error-rate",
+        "nic-link-flap", "nic-phy-degraded",
+    }),
+    frozenset({
+        "host-cpu-contention", "host-numa-misbinding", "host-pinned-memory-shortage", "host-gc-pause", "gpu-squatter",
+        "pcie-mr-churn", "pcie-saturation", "pcie-h2d-starvation", "pcie-d2h-bottleneck", "host-launch-bound",
+    }),
+    frozenset({"data-loader-stall"}),
+    frozenset({"data-sequence-skew", "pp-stage-imbalance"}),
+    frozenset({
+        "pfc-storm", "fabric-congestion", "ib-credit-starvation", "rdma-retransmit", "rail-imbalance", "ecmp-collision",
+    }),
+    frozenset({"gpu-slow-silent"}),
+    frozenset({"coll-late-rank", "tp-straggler", "coll-slow-group", "step-shift", "step-spike", "pp-bubble-stall"}),
+)  # fmt: skip
+_CLASS = {condition: place for place, conditions in enumerate(CLASSES) for condition in conditions}
+OVERLAP = 0.7  # of the effect's window
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -41,22 +67,57 @@ def explain(found: Iterable[Finding]) -> Explained:
     for place, finding in enumerate(findings):
         if finding.role != "culprit":
             continue
-        drawn = EXPLAINED.get(finding.condition, ())
         links[place] = tuple(
-            other for other, victim in enumerate(findings) if victim.condition in drawn and victim.role != "culprit"
+            other for other, victim in enumerate(findings) if victim.role != "culprit" and _explains(finding, victim)
         )
     return Explained(tuple(_with_also_seen(findings, links)), links)
 
 
 def _demoted(finding: Finding, found: list[Finding]) -> Finding:
-    """Return the finding as context where another culprit about the same subject explains it."""
+    """Return the finding as context where another culprit at the same place and time explains it."""
     if finding.role != "culprit":
         return finding
     for cause in found:
-        same = cause.subject.id == finding.subject.id
-        if cause.role == "culprit" and same and finding.condition in EXPLAINED.get(cause.condition, ()):
+        if cause.role == "culprit" and _draws(cause, finding) and _same_place(cause, finding):
             return replace(finding, role="context")
     return finding
+
+
+def _explains(cause: Finding, effect: Finding) -> bool:
+    """Return whether an effect is listed under a cause: what it makes visible anywhere, or what it outranks here."""
+    drawn = effect.condition in EXPLAINED.get(cause.condition, ())
+    return drawn or (_draws(cause, effect) and _same_place(cause, effect))
+
+
+def _draws(cause: Finding, effect: Finding) -> bool:
+    """Return whether a condition makes another visible, or comes before it where both are seen at once."""
+    if effect.condition in EXPLAINED.get(cause.condition, ()):
+        return True
+    first, second = _CLASS.get(cause.condition), _CLASS.get(effect.condition)
+    return first is not None and second is not None and first < second and _overlap(cause, effect) >= OVERLAP
+
+
+def _same_place(cause: Finding, effect: Finding) -> bool:
+    """Return whether a cause sits where the effect is seen: the same subject, the rank on it, or the host of it."""
+    this, other = cause.subject, effect.subject
+    if this.id == other.id or (this.rank >= 0 and this.rank == other.rank and "" in (this.node, other.node)):
+        return True
+    if not this.node or this.node != other.node:
+        return False
+    on_host = ("node", "nic")  # what is wrong with these meets all ranks of a host
+    return this.kind in on_host or other.kind in on_host or (this.rank >= 0 and this.rank == other.rank)
+
+
+def _overlap(cause: Finding, effect: Finding) -> float:
+    """Return which share of the effect's window the cause covers; 1 where either is unknown.
+
+    A hard event lasts: what it broke stays so.
+    """
+    begin, end = effect.window.start_ns, effect.window.end_ns
+    if min(begin, end, cause.window.start_ns, cause.window.end_ns) < 0 or end <= begin:
+        return 1.0
+    cause_end = end if _CLASS[cause.condition] == 0 else cause.window.end_ns
+    return max(0.0, min(end, cause_end) - max(begin, cause.window.start_ns)) / (end - begin)
 
 
 def _order(finding: Finding) -> tuple[int, float, str, str]:

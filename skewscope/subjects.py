@@ -82,3 +82,30 @@ def node(name: str) -> Subject:
     'n3'
     """
     return Subject("node", name, node=name)
+
+
+def gpu(node: str, number: int | str, *, rank: int = -1) -> Subject:
+    """Return the subject of one GPU by its host and slot.
+
+    >>> gpu("n3", 1).id
+    'n3/gpu1'
+    """
+    return Subject("gpu", f"{node}/gpu{number}", node=node, rank=rank)
+
+
+def nic(node: str, device: str) -> Subject:
+    """Return the subject of one network adapter.
+
+    >>> nic("n3", "mlx5_0").id
+    'n3/mlx5_0'
+    """
+    return Subject("nic", f"{node}/{device}", node=node)
+
+
+def rack(name: str) -> Subject:
+    """Return the subject of one rack, or of what its hosts share.
+
+    >>> rack("r07").id
+    'r07'
+    """
+    return Subject("rack", name)

@@ -131,7 +131,8 @@ def _file_under_rank(draft: Draft, name: str) -> None:
         give_rank(draft, draft.rank)
 
 
-WHOLE_JOB = ("job-file", "canonical-table")
+# Of a job or of a node: a number in the name of such a file is no rank.
+WHOLE_JOB = ("job-file", "canonical-table", "exposition-page", "nvidia-smi-xml", "kernel-log-text", "dcgm-csv")
 
 
 def give_rank(draft: Draft, rank: int) -> None:

@@ -30,7 +30,7 @@ class Column:
         if self.type not in TYPES:
             raise SchemaError(f"column {self.name}: type {self.type!r} is none of {', '.join(TYPES)}")
         plain = self.type in ("str", "bool") or self.ordinal
-        if not plain and not self.name.endswith(UNITS) and self.name != "value":
+        if not plain and not self.name.endswith((*UNITS, "value")):
             raise SchemaError(f"column {self.name} hides its unit: end it with one of {', '.join(UNITS)}")
         if not self.doc:
             raise SchemaError(f"column {self.name} has no doc")

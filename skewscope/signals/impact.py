@@ -1,0 +1,117 @@
+"""What a cause costs the job that runs on it, from the metrics of its ranks.
+
+In synchronous training all ranks have the same step time; what tells them apart is the time in collectives, which is
+waiting for the rank that comes last. So a rank is late by as much as it waits less than the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skewscope.contracts import Frames
+
+from .view import Signal, remembered, signal
+
+Array = np.ndarray[Any, Any]
+LEAST_BEFORE = 4  # windows that say what was usual before
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """One job: `step_s` [windows] is its mean step time, `waiting_s` [windows, ranks] a step's time in collectives."""
+
+    job: str
+    t_ns: Array
+    step_s: Array
+    waiting_s: Array
+    rank: Array
+    node: Array
+    device: Array
+
+    def lost(self, ranks: Sequence[int], mask: Array) -> tuple[float, float]:
+        """Return (seconds a step, share of the step) that these ranks cost in the windows of `mask` [windows].
+
+        The shift of the job's own step time counts, held between what peers allow: repaired, the ranks would come no
+        earlier than the next late one, and at best like the median. Without windows before it the lower bound counts.
+        With no ranks (a link, a switch) only the shift does. (0, 0) where nothing is known.
+        """
+        mask = mask & np.isfinite(self.step_s)
+        if not mask.any():
+            return 0.0, 0.0
+        step_s = float(self.step_s[mask].mean())
+        shift_s = self._shift_s(mask)
+        lost_s = shift_s if not len(ranks) else self._held(shift_s, *self._excess_s(ranks, mask))
+        lost_s = max(0.0, lost_s if np.isfinite(lost_s) else 0.0)
+        return lost_s, lost_s / step_s if step_s > 0 else 0.0
+
+    @staticmethod
+    def _held(shift_s: float, lower_s: float, upper_s: float) -> float:
+        if not np.isfinite(lower_s):
+            return shift_s
+        return lower_s if not np.isfinite(shift_s) else float(np.clip(shift_s, lower_s, max(upper_s, lower_s)))
+
+    def _shift_s(self, mask: Array) -> float:
+        before = np.isfinite(self.step_s) & (np.arange(len(mask)) < np.flatnonzero(mask)[0])
+        if before.sum() < LEAST_BEFORE:
+            return float("nan")
+        return float(self.step_s[mask].mean() - np.median(self.step_s[before]))
+
+    def _excess_s(self, ranks: Sequence[int], mask: Array) -> tuple[float, float]:
+        """Return by how much the latest of these ranks waits less than the next late one, and than the median."""
+        mine = np.isin(self.rank, list(ranks))
+        waiting_s = self.waiting_s[mask]
+        if not mine.any() or mine.all() or not np.isfinite(waiting_s).any():
+            return float("nan"), float("nan")
+        mean_s = np.array([np.nanmean(column) if np.isfinite(column).any() else np.nan for column in waiting_s.T])
+        own_s, others_s = np.nanmin(mean_s[mine]), mean_s[~mine]
+        return float(max(np.nanmin(others_s) - own_s, 0.0)), float(np.nanmedian(others_s) - own_s)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All jobs of a table."""
+
+    jobs: Mapping[str, JobCost]
+
+    def of_device(self, node: str, device: str) -> tuple[JobCost | None, list[int]]:
+        """Return the job on a GPU (or on any of a host's, where `device` is none) and its ranks there."""
+        for cost in self.jobs.values():
+            here = cost.node == node
+            if device.startswith("gpu"):
+                here = here & (cost.device == device)
+            if here.any():
+                return cost, sorted(int(rank) for rank in cost.rank[here])
+        return None, []
+
+
+def costs(tables: Frames) -> Costs:
+    """Return what the table `windows` tells of each job; worked out once a table."""
+    return remembered(tables["windows"], "costs", lambda: _costs(tables))
+
+
+def _costs(tables: Frames) -> Costs:
+    steps = signal(tables, "skewscope_steps_total", take="increase")
+    seconds = signal(tables, "skewscope_step_seconds_total", take="increase")
+    waited = signal(tables, "skewscope_collective_seconds_total", take="increase")
+    by = ("job", "rank")
+    count = seconds.aligned(steps, by)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step_s = np.where(count > 0, seconds.values / count, np.nan)
+        waiting_s = np.where(count > 0, seconds.aligned(waited, by) / count, np.nan)
+    jobs = [str(job) for job in dict.fromkeys(seconds.job.tolist())]
+    return Costs({job: _job(job, seconds, step_s, waiting_s) for job in jobs})
+
+
+def _job(job: str, seconds: Signal, step_s: Array, waiting_s: Array) -> JobCost:
+    mine = np.flatnonzero(seconds.job == job)
+    of_ranks = step_s[:, mine]
+    mean_s = np.full(len(of_ranks), np.nan)
+    known = np.isfinite(of_ranks).any(axis=1)
+    mean_s[known] = np.nanmedian(of_ranks[known], axis=1)
+    return JobCost(
+        job, seconds.t_ns, mean_s, waiting_s[:, mine], seconds.rank[mine], seconds.node[mine], seconds.device[mine]
+    )

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from skewscope import precedence, subjects
+from skewscope.catalogue import rooms
+from skewscope.contracts import Finding, Window
+from skewscope.subjects import Subject
+
+ALL = Window(0, 1000)
+
+
+def finding(condition: str, subject: Subject, window: Window = ALL, lost_s: float = 0.1) -> Finding:
+    return Finding(condition, subject, "culprit", "S3", 0.9, window, lost_s, 0.1, (), "")
+
+
+def roles(*found: Finding) -> dict[str, str]:
+    return {one.condition: one.role for one in precedence.explain(found).findings}
+
+
+GPU, RANK = subjects.gpu("n1", 3, rank=11), subjects.rank("llm", 11, node="n1")
+
+
+def test_all_names_are_conditions():
+    known = {room.id for room in rooms("detectors")}
+    named = set().union(*precedence.CLASSES, precedence.EXPLAINED, *precedence.EXPLAINED.values())
+    assert named <= known, named - known
+
+
+def test_a_throttled_gpu_explains_its_late_rank_and_its_silent_slowness():
+    told = roles(finding("gpu-hw-slowdown", GPU), finding("coll-late-rank", RANK), finding("gpu-slow-silent", GPU))
+    assert told == {"gpu-hw-slowdown": "culprit", "coll-late-rank": "context", "gpu-slow-silent": "context"}
+
+
+def test_another_gpu_explains_nothing():
+    told = roles(finding("gpu-hw-slowdown", subjects.gpu("n1", 2, rank=10)), finding("coll-late-rank", RANK))
+    assert set(told.values()) == {"culprit"}
+    elsewhere = roles(finding("host-cpu-contention", subjects.node("n2")), finding("coll-late-rank", RANK))
+    assert set(elsewhere.values()) == {"culprit"}
+
+
+def test_a_host_explains_all_its_ranks():
+    told = roles(finding("host-cpu-contention", subjects.node("n1")), finding("coll-late-rank", RANK))
+    assert told["coll-late-rank"] == "context"
+
+
+@pytest.mark.parametrize(("window", "role"), [(Window(200, 1000), "context"), (Window(600, 1000), "culprit")])
+def test_a_cause_must_be_there_while_the_effect_is(window, role):
+    assert roles(finding("pcie-link-degraded", GPU, window), finding("gpu-slow-silent", GPU))["gpu-slow-silent"] == role
+
+
+def test_a_hard_event_lasts():
+    told = roles(finding("gpu-ecc-uncorrectable", GPU, Window(90, 120)), finding("gpu-slow-silent", GPU))
+    assert told["gpu-slow-silent"] == "context"
+    late = roles(finding("gpu-ecc-uncorrectable", GPU, Window(900, 930)), finding("gpu-slow-silent", GPU))
+    assert late["gpu-slow-silent"] == "culprit"
+
+
+def test_what_a_culprit_explains_is_named_with_it():
+    made = precedence.explain([finding("coll-late-rank", RANK), finding("gpu-hw-slowdown", GPU)])
+    first = next(place for place, one in enumerate(made.findings) if one.role == "culprit")
+    assert made.findings[first].also_seen == ("coll-late-rank",) and len(made.explains[first]) == 1
