@@ -6,8 +6,11 @@ Why it hurts
 
 How it is seen
     The recording shows collector pauses (spans named gc); replaying the steps without what they add beyond the peers'
-    shortens them. The paused rank changes. Not to be confused with `data-sequence-skew`: here kernels are not longer,
-    the gap between them is.
+    shortens them. The paused rank changes.
+
+Look-alikes
+    `data-sequence-skew`: the slow rank changes as well, but its kernels are longer, here the gap between them is.
+    `step-spike`: one long step without a pause in it. `host-cpu-contention`: the same rank again and again.
 
 What to do
     Freeze what start-up allocated (`gc.freeze()`), switch automatic collection off and collect by hand on all ranks at
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from skewscope import subjects
-from skewscope.contracts import Finding, Frames, Rule, World
+from skewscope.contracts import Check, Finding, Frames, Rule, World
 
 from . import _priced_worlds, _prices
 
@@ -66,6 +69,22 @@ class HostGcPause:
         return _prices.lost_share_alert(
             "host-gc-pause", self.lost_share_ratio, 900, "info", "garbage collection stalls {{ $labels.subject }}"
         )
+
+    def guide(self) -> tuple[Check, ...]:
+        """Return the checks: time in pauses, other waits of the host, and whether one rank is always last."""
+        phases, last = "skewscope_phase_seconds_total", "skewscope_collective_local_last_arrivals_total"
+        delay = "skewscope_rank_run_delay_seconds_total"
+        return (
+            Check("pauses", "Do ranks spend time in the garbage collector?", phases, "rate",
+                  f">= {self.lost_share_ratio:g}", f'rate({phases}{{phase="gc"}}[10m])',
+                  "freeze and collect by hand at the same step; `turns` tells whether one rank stands out",
+                  "pauses are too short to matter", {"phase": "gc"}),
+            Check("turns", "Is one rank nearly always the last to arrive?", last, "rate", "> 1", f"rate({last}[10m])",
+                  "then it is more than pauses: see `coll-late-rank`", "ranks take turns, as pauses do",
+                  after=("pauses",)),
+            Check("delay", "Do its threads wait for a CPU instead?", delay, "rate", ">= 0.05", f"rate({delay}[10m])",
+                  "see `host-cpu-contention`", "the pauses are Python's own", after=("pauses",)),
+        )  # fmt: skip
 
     def cases(self) -> Iterable[World]:
         """Return worlds: no pauses, pauses below the line, pauses beside a larger cause, pauses that cost."""

@@ -12,6 +12,17 @@ from dataclasses import dataclass, replace
 
 from .contracts import SEVERITIES, Finding
 
+_SLOW_JOB = ("comm-exposed", "step-shift", "step-spike", "coll-slow-group", "coll-slow-link", "coll-slow-endpoint")
+_SLOW_RANK = (
+    "gpu-slow-silent", "coll-late-rank", "tp-straggler", "coll-slow-group", "step-shift", "step-spike",
+    "pp-stage-imbalance",
+)  # fmt: skip
+_STOPPED = ("coll-hang", "coll-missing-rank", "coll-late-rank", "gpu-slow-silent", "gpu-app-fault", "step-spike")
+_LATE = ("coll-late-rank", "step-shift", "step-spike", "tp-straggler", "coll-slow-group")
+_COPIES = ("pcie-h2d-starvation", "pcie-d2h-bottleneck")
+_SLOW_LINK = ("coll-late-rank", "tp-straggler", "ecmp-collision", *_SLOW_JOB)
+_CONGESTED = ("fabric-congestion", "rdma-retransmit")
+_LOSS = ("rdma-retransmit", "rdma-retry-exhausted")
 EXPLAINED = {  # what each cause makes visible elsewhere
     "coll-late-rank": ("tp-straggler", "coll-slow-group", "step-shift", "step-spike", "pp-bubble-stall"),
     "data-loader-stall": ("coll-late-rank", "tp-straggler", "step-shift", "step-spike", "coll-slow-group"),
@@ -22,8 +33,42 @@ EXPLAINED = {  # what each cause makes visible elsewhere
     "data-sequence-skew": ("step-spike", "coll-late-rank", "step-shift"),
     "coll-missing-rank": ("coll-hang", "step-spike"),
     "coll-desync": ("coll-hang", "coll-missing-rank"),
+    "nic-driver-fault": ("nic-link-down", "nic-link-flap", *_LOSS),
+    "nic-link-down": ("rail-imbalance", "nic-link-flap", "ecmp-collision", "coll-hang", *_LOSS, *_SLOW_JOB),
+    "nic-link-flap": (*_LOSS, "step-spike", "step-shift"),
+    "nic-phy-degraded": ("rdma-retransmit", "nic-link-flap", "ecmp-collision", "step-shift", "comm-exposed"),
+    "rdma-retry-exhausted": ("coll-hang",),
+    "pcie-nic-backpressure": ("pfc-storm", "ib-credit-starvation", "ecmp-collision", *_CONGESTED, *_SLOW_JOB),
+    "pfc-storm": ("fabric-congestion", "ib-credit-starvation", "rdma-retransmit", "ecmp-collision", *_SLOW_JOB),
+    "pcie-error-replay": ("pcie-link-degraded", "pcie-saturation", "pcie-nic-backpressure", *_COPIES, *_SLOW_LINK),
+    "pcie-link-degraded": ("pcie-saturation", "pcie-nic-backpressure", "rail-imbalance", *_COPIES, *_SLOW_LINK),
+    "pcie-saturation": ("pcie-nic-backpressure", *_COPIES, *_SLOW_LINK),
+    "pcie-p2p-misroute": ("rail-imbalance", "pcie-saturation", *_SLOW_LINK),
+    "pcie-mr-churn": ("host-launch-bound", *_LATE),
+    "pcie-d2h-bottleneck": ("host-launch-bound", *_LATE),
+    "pcie-h2d-starvation": _LATE,
+    "host-numa-misbinding": ("host-pinned-memory-shortage", "host-launch-bound", *_COPIES, *_LATE),
+    "host-pinned-memory-shortage": ("pcie-h2d-starvation", *_LATE),
+    "host-cpu-contention": ("host-launch-bound", "data-loader-stall", "pcie-h2d-starvation", *_LATE),
+    "host-launch-bound": _LATE,
+    "host-process-stuck": ("coll-missing-rank", "coll-hang"),
+    "gpu-squatter": ("gpu-slow-silent", "gpu-power-cap", *_LATE),
+    "nvlink-error-rate": ("ecmp-collision", "tp-straggler", *_SLOW_JOB),
+    "gpu-off-bus": ("gpu-gsp-timeout", "nvlink-down", "pcie-error-replay", *_STOPPED),
+    "gpu-gsp-timeout": _STOPPED,
+    "gpu-ecc-uncorrectable": ("gpu-row-remap", "gpu-ecc-sbe-storm", *_STOPPED),
+    "nvlink-down": ("nvlink-error-rate", *_STOPPED),
+    "gpu-sdc-suspect": ("coll-missing-rank", "coll-hang"),
+    "gpu-app-fault": ("coll-missing-rank", "coll-hang"),
+    "gpu-hw-slowdown": ("gpu-power-cap", "gpu-clock-pinned-low", *_SLOW_RANK),
+    "gpu-power-cap": _SLOW_RANK,
+    "gpu-clock-pinned-low": _SLOW_RANK,
+    "gpu-slow-silent": ("coll-late-rank", "tp-straggler", "coll-slow-group", "step-shift"),
+    **dict.fromkeys(
+        ("rdma-retransmit", "fabric-congestion", "ib-credit-starvation", "rail-imbalance"),
+        ("ecmp-collision", *_SLOW_JOB),
+    ),
 }
-
 CLASSES: tuple[frozenset[str], ...] = (  # of causes; those of one class do not explain each other
     frozenset({
         "gpu-off-bus", "gpu-gsp-timeout", "gpu-ecc-uncorrectable", "gpu-row-remap", "nvlink-down", "nic-link-down",
@@ -48,6 +93,7 @@ CLASSES: tuple[frozenset[str], ...] = (  # of causes; those of one class do not 
 )  # fmt: skip
 _CLASS = {condition: place for place, conditions in enumerate(CLASSES) for condition in conditions}
 OVERLAP = 0.7  # of the effect's window
+EVERYWHERE = ("job", "group", "rack")  # an effect on all alike is explained wherever the cause sits
 
 
 @dataclass(frozen=True)
@@ -78,23 +124,29 @@ def _demoted(finding: Finding, found: list[Finding]) -> Finding:
     if finding.role != "culprit":
         return finding
     for cause in found:
-        if cause.role == "culprit" and _draws(cause, finding) and _same_place(cause, finding):
+        if cause.role == "culprit" and _draws(cause, finding):
             return replace(finding, role="context")
     return finding
 
 
 def _explains(cause: Finding, effect: Finding) -> bool:
     """Return whether an effect is listed under a cause: what it makes visible anywhere, or what it outranks here."""
-    drawn = effect.condition in EXPLAINED.get(cause.condition, ())
-    return drawn or (_draws(cause, effect) and _same_place(cause, effect))
+    return effect.condition in EXPLAINED.get(cause.condition, ()) or _outranks(cause, effect)
 
 
 def _draws(cause: Finding, effect: Finding) -> bool:
-    """Return whether a condition makes another visible, or comes before it where both are seen at once."""
+    """Return whether an effect is nobody's fault but the cause's."""
     if effect.condition in EXPLAINED.get(cause.condition, ()):
-        return True
+        return effect.subject.kind in EVERYWHERE or _same_place(cause, effect)
+    return _outranks(cause, effect)
+
+
+def _outranks(cause: Finding, effect: Finding) -> bool:
+    """Return whether a cause of an earlier class was there while the effect was seen."""
     first, second = _CLASS.get(cause.condition), _CLASS.get(effect.condition)
-    return first is not None and second is not None and first < second and _overlap(cause, effect) >= OVERLAP
+    if first is None or second is None or first >= second:
+        return False
+    return _same_place(cause, effect) and _overlap(cause, effect) >= OVERLAP
 
 
 def _same_place(cause: Finding, effect: Finding) -> bool:

@@ -50,10 +50,16 @@ def test_a_cause_must_be_there_while_the_effect_is(window, role):
 
 
 def test_a_hard_event_lasts():
-    told = roles(finding("gpu-ecc-uncorrectable", GPU, Window(90, 120)), finding("gpu-slow-silent", GPU))
-    assert told["gpu-slow-silent"] == "context"
-    late = roles(finding("gpu-ecc-uncorrectable", GPU, Window(900, 930)), finding("gpu-slow-silent", GPU))
-    assert late["gpu-slow-silent"] == "culprit"
+    def told(window):
+        found = roles(finding("gpu-ecc-uncorrectable", GPU, window), finding("pcie-link-degraded", GPU))
+        return found["pcie-link-degraded"]
+
+    assert told(Window(90, 120)) == "context" and told(Window(900, 930)) == "culprit"
+
+
+def test_what_slows_everybody_is_explained_wherever_its_cause_sits():
+    told = roles(finding("pfc-storm", subjects.nic("n4", "mlx5_0")), finding("ecmp-collision", subjects.job("llm")))
+    assert told == {"pfc-storm": "culprit", "ecmp-collision": "context"}
 
 
 def test_what_a_culprit_explains_is_named_with_it():

@@ -54,11 +54,16 @@ class JobCost:
             return shift_s
         return lower_s if not np.isfinite(shift_s) else float(np.clip(shift_s, lower_s, max(upper_s, lower_s)))
 
+    def _before(self, mask: Array) -> Array:
+        known: Array = np.isfinite(self.step_s) & (np.arange(len(mask)) < np.flatnonzero(mask)[0])
+        return known
+
     def _shift_s(self, mask: Array) -> float:
-        before = np.isfinite(self.step_s) & (np.arange(len(mask)) < np.flatnonzero(mask)[0])
+        before = self._before(mask)
         if before.sum() < LEAST_BEFORE:
             return float("nan")
-        return float(self.step_s[mask].mean() - np.median(self.step_s[before]))
+        # Medians on both sides: a checkpoint lengthens one window in many, before as well as after.
+        return float(np.median(self.step_s[mask]) - np.median(self.step_s[before]))
 
     def _excess_s(self, ranks: Sequence[int], mask: Array) -> tuple[float, float]:
         """Return by how much the latest of these ranks waits less than the next late one, and than the median."""
@@ -68,7 +73,19 @@ class JobCost:
             return float("nan"), float("nan")
         mean_s = np.array([np.nanmean(column) if np.isfinite(column).any() else np.nan for column in waiting_s.T])
         own_s, others_s = np.nanmin(mean_s[mine]), mean_s[~mine]
+        own_s += self._jitter_s(mask, own_s)
         return float(max(np.nanmin(others_s) - own_s, 0.0)), float(np.nanmedian(others_s) - own_s)
+
+    def _jitter_s(self, mask: Array, own_s: float) -> float:
+        """Return how much more even the latest rank waited before: somebody is late in each step, not always the same.
+
+        A rank that is always last hides that; repaired, it would wait for the others' jitter as everybody does.
+        """
+        waiting_s = self.waiting_s[self._before(mask)]
+        if len(waiting_s) < LEAST_BEFORE or not np.isfinite(waiting_s).any():
+            return 0.0
+        known = waiting_s[:, np.isfinite(waiting_s).any(axis=0)]
+        return max(0.0, float(np.nanmin(np.nanmean(known, axis=0))) - own_s)
 
 
 @dataclass(frozen=True)
