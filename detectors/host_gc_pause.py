@@ -6,7 +6,9 @@ Why it hurts
 
 How it is seen
     The recording shows collector pauses (spans named gc); replaying the steps without what they add beyond the peers'
-    shortens them. The paused rank changes.
+    shortens them. The paused rank changes. Live, the seconds in the phase gc of all ranks of a job add up, since pauses
+    at different steps are waited for one after another; the price is what the job's steps became longer by, within that
+    sum.
 
 Look-alikes
     `data-sequence-skew`: the slow rank changes as well, but its kernels are longer, here the gap between them is.
@@ -23,10 +25,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from skewscope import subjects
 from skewscope.contracts import Check, Finding, Frames, Rule, World
+from skewscope.signals.impact import costs
+from skewscope.signals.persistence import lasting
 
-from . import _priced_worlds, _prices
+from . import _live, _live_shares, _live_worlds, _priced_worlds, _prices
+
+ADVICE = "gc.freeze() after start-up, gc.disable(), and gc.collect() on all ranks at the same step"
 
 
 @dataclass(frozen=True)
@@ -34,14 +42,42 @@ class HostGcPause:
     """Thresholds: share of the step that the pauses cost, and of what the ranks' spread costs."""
 
     category: ClassVar[str] = "host"
-    needs: ClassVar[tuple[str, ...]] = ("blame", "step_times")
+    needs: ClassVar[tuple[str, ...]] = ("blame", "step_times", "windows")
 
     lost_share_ratio: float = 0.01
     dominant_ratio: float = 0.5
     steady_hit_share_ratio: float = 0.5
+    held_count: int = 3  # windows of 30 s {conditions A12}
+    of_count: int = 4
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
-        """Return one finding: the job's, or the rank's where one rank alone pauses."""
+        """Return one finding: the job's, or the rank's where one rank alone pauses; live, one of each job."""
+        recorded = list(self._recorded(tables))
+        yield from recorded or self._live(tables)
+
+    def _live(self, tables: Frames) -> Iterable[Finding]:
+        told = _live_shares.share_of_step(tables, _live_shares.PHASES, "gc")
+        jobs = _live.roles(told, tables)
+        for job in dict.fromkeys(jobs.tolist()):
+            cost, of_job = costs(tables).jobs.get(str(job)), told.values[:, jobs == job]
+            shares = np.nansum(of_job, axis=1)
+            mask = lasting(shares[:, None] >= self.lost_share_ratio, self.held_count, self.of_count)[:, 0]
+            if cost is None or not mask.any():
+                continue
+            paused, longest = float(shares[mask].mean()), float(np.nanmax(of_job[mask]))
+            shift = cost.lost((), mask)[1]
+            share = float(np.clip(shift, min(longest, paused), paused)) if shift > 0 else paused
+            lost_s = share * float(np.nanmean(cost.step_s[mask]))
+            if share < self.lost_share_ratio:
+                continue
+            yield Finding(
+                "host-gc-pause", subjects.job(str(job)), "culprit", _prices.severity(share), 0.85, told.window(mask),
+                lost_s, share, (_prices.evidence("gc_share_of_step", paused, 0.0, self.lost_share_ratio, "ratio"),),
+                f"garbage collection pauses one rank after another, {_prices.duration(lost_s)} ({share:.0%}) per step",
+                ADVICE,
+            )  # fmt: skip
+
+    def _recorded(self, tables: Frames) -> Iterable[Finding]:
         priced = _prices.prices(tables, "job", "gc")
         if not priced or priced[0].lost_share_ratio < self.lost_share_ratio:
             return
@@ -61,7 +97,7 @@ class HostGcPause:
             ),
             summary=f"garbage collection pauses {'one rank' if alone else 'one rank after another'} and everybody "
             f"waits, {_prices.duration(row.lost_s)} per step",
-            advice="gc.freeze() after start-up, gc.disable(), and gc.collect() on all ranks at the same step",
+            advice=ADVICE,
         )  # fmt: skip
 
     def alert(self) -> Rule:
@@ -92,3 +128,14 @@ class HostGcPause:
         yield World("near-miss", _priced_worlds.priced(job={"skew": 0.009, "gc": 0.009}))
         yield World("minor", _priced_worlds.priced(job={"skew": 0.3, "gc": 0.02}))
         yield World("pauses", _priced_worlds.priced(job={"skew": 0.1, "gc": 0.09}), frozenset({"job"}))
+        yield World("live-near-miss", _collecting(0.008))
+        yield World("live", _collecting(0.08), frozenset({"llm"}))
+
+
+def _collecting(share: float) -> _live_worlds.TABLES:
+    """Return a job whose ranks together spend this share of each step in the collector, from the middle on."""
+    fleet = _live_worlds.Fleet()
+    since, ranks = fleet.windows_count // 2, len(fleet.nodes) * len(fleet.gpus)
+    fleet.put("skewscope_phase_seconds_total", _live_worlds.WINDOW_S * share / ranks, labels="phase=gc",
+              devices=fleet.gpus, since=since)  # fmt: skip
+    return fleet.slow_transfer(0.5 * share / (1 - share), since=since).tables()

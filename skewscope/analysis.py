@@ -40,7 +40,8 @@ def analyze(recording: Recording, only: Collection[str] = ()) -> Analysis:
     derived = attribute(recording.tables)
     given = all_tables(recording.tables)
     cut = given["windows"] if len(given["windows"]) else windows(given["samples"])
-    tables = {**given, **derived.tables, "windows": cut}
+    made = {name: table for name, table in derived.tables.items() if len(table) or not len(given[name])}
+    tables = {**given, **made, "windows": cut}
     asked = [catalogue.room("detectors", name) for name in only] or catalogue.rooms("detectors")
     found: list[Finding] = []
     for room in asked:

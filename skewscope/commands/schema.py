@@ -2,6 +2,7 @@
 
 Examples:
   skewscope schema report                      the report of `analyze --json` (skewscope.report/1)
+  skewscope schema bench                       the figures of `bench detect --json` (skewscope.bench/1)
   skewscope schema collectives                 one canonical table, with the Arrow type of each column
   skewscope schema report > report.schema.json
 """
@@ -18,7 +19,7 @@ class Schema:
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("name", metavar="NAME", help="report, skewscope.report/1 or the name of a table")
+        parser.add_argument("name", metavar="NAME", help="report, bench, skewscope.report/1 or the name of a table")
 
     def run(self, args: argparse.Namespace) -> int:
         """Print the schema."""

@@ -12,6 +12,7 @@ from ..subjects import KINDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REPORT = "skewscope.report/1"
+BENCH = "skewscope.bench/1"
 ARROW = {"i64": "int64", "i32": "int32", "i16": "int16", "f64": "double", "str": "dictionary<string>", "bool": "bool"}
 JSON = {"i64": "integer", "i32": "integer", "i16": "integer", "f64": "number", "str": "string", "bool": "boolean"}
 
@@ -35,7 +36,7 @@ def names() -> list[str]:
     >>> names()[0]
     'skewscope.report/1'
     """
-    return [REPORT, *tables.names()]
+    return [REPORT, BENCH, *tables.names()]
 
 
 def schema(name: str) -> Schema:
@@ -46,9 +47,11 @@ def schema(name: str) -> Schema:
     """
     if name in (REPORT, "report"):
         return report()
+    if name in (BENCH, "bench"):
+        return bench()
     if name in tables.names():
         return table(name)
-    near = get_close_matches(name, [*names(), "report"], n=3)
+    near = get_close_matches(name, [*names(), "report", "bench"], n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise UsageError(f"no schema is called {name!r}; {hint}names are {', '.join(names())}")
 
@@ -85,6 +88,36 @@ def report() -> Schema:
     made = _object(parts)
     made["required"] = [name for name in parts if name not in ADDED]
     return {"$schema": DIALECT, "$id": "urn:skewscope:report:1", "title": REPORT, **made}
+
+
+def bench() -> Schema:
+    """Return the JSON Schema of `skewscope.bench/1`."""
+    interval = {"type": ["array", "null"], "items": SHARE, "minItems": 2, "maxItems": 2}
+    spread = _object({"count": COUNT, "median": MAYBE_NUMBER, "p90": MAYBE_NUMBER})
+    counts = ("faults", "found", "seen_only", "right", "wrong", "symptoms", "blamed")
+    figures = _object({
+        "condition": TEXT, **dict.fromkeys(counts, COUNT), "recall": MAYBE_SHARE, "recall_95": interval,
+        "precision": MAYBE_SHARE, "precision_95": interval, "detect_s": spread, "detect_steps": spread,
+        "price_error": spread, "root_cause": MAYBE_SHARE,
+    })  # fmt: skip
+    point = _object({"severity": NUMBER, "faults": COUNT, "found": COUNT, "recall": SHARE, "recall_95": interval})
+    sweep = {"condition": TEXT, "scenario": TEXT, "points": _list(point), "smallest_found": MAYBE_NUMBER}
+    healthy = {
+        "cases": COUNT, "node_days": NUMBER, "false_alarms": COUNT, "per_1000_node_days": MAYBE_NUMBER,
+        "at_most": MAYBE_NUMBER, "by_condition": {"type": "object", "additionalProperties": COUNT},
+    }  # fmt: skip
+    misplaced = {"condition": TEXT, "scenario": TEXT, "seed": COUNT, "true": TEXT, "claimed": TEXT}
+    made = _object({
+        "schema": {"const": BENCH}, "version": TEXT,
+        "seeds": _object({"set": {"enum": ["tuning", "judging"]}, "first": COUNT, "count": COUNT}),
+        "scenarios": _list(TEXT), "cases": COUNT,
+        "looks": _object({"every_windows": COUNT, "prefixes": {"enum": ["real"]}}),
+        "overall": figures, "conditions": _list(figures), "without_room": _list(TEXT),
+        "confusion": _object({"rows": _list(TEXT), "columns": _list(TEXT), "counts": _list(_list(COUNT))}),
+        "healthy": _object(healthy), "misplaced": _list(_object(misplaced)), "sweeps": _list(_object(sweep)),
+        "failures": _list(_object({"scenario": TEXT, "seed": COUNT, "error": TEXT})),
+    })  # fmt: skip
+    return {"$schema": DIALECT, "$id": "urn:skewscope:bench:1", "title": BENCH, **made}
 
 
 def _step() -> Schema:

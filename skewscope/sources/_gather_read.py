@@ -20,7 +20,8 @@ from ._gather_find import name_rank
 Span = tuple[int, int]  # first and last time in ns, (-1, -1) where there are none
 TIMED = {
     "steps": ("start_ns", "end_ns"), "ops": ("start_ns", "end_ns"), "collectives": ("ready_ns", "end_ns"),
-    "samples": ("t_ns", "t_ns"), "links": ("t_ns", "t_ns"), "events": ("t_ns", "t_ns"), "expert_loads": ("", ""),
+    "samples": ("t_ns", "t_ns"), "windows": ("t_ns", "t_ns"), "links": ("t_ns", "t_ns"), "events": ("t_ns", "t_ns"),
+    "expert_loads": ("", ""),
 }  # fmt: skip
 PER_RANK = ("steps", "ops", "collectives")
 LONGEST_REASON = 400

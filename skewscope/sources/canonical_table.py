@@ -71,7 +71,8 @@ class CanonicalTable:
         if not name:
             raise Unreadable(f"columns {', '.join(columns[:6])} fit no canonical table", "see `skewscope schema steps`")
         if schema.table(name).derived or name in RESULTS:
-            return Reading(str(path), self.format, error="made anew by every analysis, so not read"), ""
+            why = "made anew by every analysis, so not read"
+            return Reading(str(path), self.format, error=why, fingerprint=f"{name} of {path}"), ""
         return Reading(str(path), self.format, events=rows), name
 
 

@@ -1,4 +1,7 @@
-"""Metric series cut into windows: the mean, extremes or growth of each in each window."""
+"""Metric series cut into windows: the mean, extremes or growth of each in each window.
+
+Made of `samples` where it is not given: it is a hundredth of their size, and so what is kept and passed on.
+"""
 
 from ._schema import NODE, Column, Table
 
@@ -22,5 +25,4 @@ TABLE = Table(
         Column("increase_value", "f64", "counters: growth in the window, resets taken out", optional=True),
         Column("samples_count", "i64", "samples in the window"),
     ),
-    derived=True,
 )

@@ -1,0 +1,1 @@
+"""How well conditions are found: simulated fleets whose truth is known, watched live, and scored."""

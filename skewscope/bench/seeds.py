@@ -1,0 +1,29 @@
+"""Which seeds are for setting thresholds and which are for judging them: two ranges that never meet."""
+
+from __future__ import annotations
+
+from ..errors import UsageError
+
+TUNING = range(0, 1_000)
+JUDGING = range(1_000_000, 1_010_000)
+
+
+def seeds(count: int, *, judge: bool = False) -> range:
+    """Return the first `count` seeds for tuning, or for judging; raises UsageError where there are not so many.
+
+    >>> seeds(3), seeds(2, judge=True)
+    (range(0, 3), range(1000000, 1000002))
+    """
+    pool = JUDGING if judge else TUNING
+    if not 1 <= count <= len(pool):
+        raise UsageError(f"there are {len(pool)} {name(judge)} seeds, so --seeds wants 1 to {len(pool)}, not {count}")
+    return pool[:count]
+
+
+def name(judge: bool) -> str:
+    """Return what a set of seeds is called in reports.
+
+    >>> name(True)
+    'judging'
+    """
+    return "judging" if judge else "tuning"
