@@ -8,10 +8,10 @@ from the first to the last host) that holds exactly what it strikes, the whole j
 faulty GPU is not right where the condition speaks of GPUs.
 
 Only culprits are claims, and where a fault costs next to nothing (less than 0.5 % of the step) so is a finding of its
-condition and place that says so by its role: context is then the right answer. A claim that is not right is a *symptom* where the order of causes (`precedence`) says that
-the fault's condition makes it visible and it concerns the fault: its host, ranks or victims, or what has no place of
-its own (a job, group, stage, link, rack). Every other claim is *wrong*. The truth must be cut to what had begun:
-whatever is claimed before the onset is wrong.
+condition and place that says so by its role: context is then the right answer. A claim that is not right is a *symptom*
+where the order of causes (`precedence`) says that the fault's condition makes it visible and it concerns the fault: its
+host, ranks or victims, or what has no place of its own (a job, group, stage, link, rack). Every other claim is *wrong*.
+The truth must be cut to what had begun: whatever is claimed before the onset is wrong.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def step(work: Mapping[str, int] | None = None) -> None:
         return
     now_ns = clock()
     try:
-        if not recorder.ready():
+        if recorder.ring is None and not recorder.ready():
             return
         if recorder.steps_by_hand or not recorder.step:
             recorder.end_step(now_ns, work)

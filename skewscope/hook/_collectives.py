@@ -95,40 +95,45 @@ def timed(
 ) -> Callable[..., Any]:
     """Return a method of a process group that notes its call; `place` is the argument that tells the size."""
     groups, meet, pending = recorder.groups, recorder.meet, recorder.pending
+    place += 1  # the arguments below are those with self: to hand on the tuple as it came costs least
 
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         start_ns = clock()
-        group = groups.get(id(self))
+        group = groups.get(id(args[0]))
         if group is None:
-            group = meet(self)
+            group = meet(args[0])
         if not group or (recorder.inside and recorder.inside == get_ident()):
-            return original(self, *args, **kwargs)
+            return original(*args, **kwargs)
         begun = None
         try:
-            lane = group if peer is None else group.lane(op, peer(args, kwargs))
+            lane = group if peer is None else group.lane(op, peer(args[1:], kwargs))
             seq, step = next(lane.calls), recorder.step
             group.begin(seq, start_ns, op, step)
             group.newest_ns = start_ns
-            size = size_bytes(args[place] if len(args) > place else _late(args, kwargs, place))
+            given = args[place] if len(args) > place else _late(args, kwargs, place)
+            try:
+                size = (given[0] if type(given) is list and len(given) == 1 else given).nbytes
+            except Exception:  # several tensors, a sparse one, or none
+                size = size_bytes(given)
             event = None if recorder.timer is None else recorder.timer.started(args, place)
             begun = (op, group.index, step, seq, start_ns, size * group.size if is_part else size, lane.extra, event)
         except Exception as error:
             recorder.fault(error)
+        if begun is None:
+            return original(*args, **kwargs)
         try:
-            work = original(self, *args, **kwargs) if kwargs else original(self, *args)
+            work = original(*args, **kwargs) if kwargs else original(*args)
         except BaseException:
-            if begun is not None:
-                recorder.close_call(begun, FAILED)
+            recorder.close_call(begun, FAILED)
             raise
         # Nothing more is done here than must be: what stands between a call and its wait delays the wait.
-        if begun is not None:
-            try:
-                if work is not None and group.batch is None:
-                    pending[id(work)] = (ref(work), begun)
-                else:
-                    _not_pending(recorder, group, begun)
-            except Exception as error:
-                recorder.fault(error)
+        try:
+            if work is not None and group.batch is None:
+                pending[ref(work)] = begun
+            else:
+                _not_pending(recorder, group, begun)
+        except Exception as error:
+            recorder.fault(error)
         return work
 
     return call
@@ -148,24 +153,26 @@ def waited(recorder: Recorder, original: Callable[..., Any], c10d_names: dict[st
     take, caller = recorder.pending.pop, sys._getframe
 
     def wait(self: Any, timeout: Any = None) -> Any:
-        entry = take(id(self), None)
-        if entry is None or entry[0]() is not self:  # not ours, or the address of a work that is gone
+        try:
+            begun = take(ref(self), None)
+        except Exception:  # no hash: never ours
+            begun = None
+        if begun is None:
             return original(self) if timeout is None else original(self, timeout)
         flags = BLOCKING if caller(1).f_globals is c10d_names else 0
         from_ns = 0 if flags else clock()
         try:
             answer = original(self) if timeout is None else original(self, timeout)
         except BaseException:
-            recorder.close_call(entry[1], flags | FAILED)
+            recorder.close_call(begun, flags | FAILED)
             raise
         end_ns = clock()
         try:
-            call = entry[1]
-            if type(call) is tuple and call[7] is None:
-                op, index, step, seq, start_ns, size, extra, _ = call
+            if type(begun) is tuple and begun[7] is None:
+                op, index, step, seq, start_ns, size, extra, _ = begun
                 recorder.write(COLLECTIVE, op, index, flags, step, seq, start_ns, end_ns, -1, size, extra)
             else:
-                recorder.close_call(call, flags)
+                recorder.close_call(begun, flags)
             if from_ns and end_ns - from_ns > SHORT_WAIT_NS:
                 recorder.write(PHASE, COMM_WAIT, 0, 0, recorder.step, 0, from_ns, end_ns)
         except Exception as error:
@@ -175,15 +182,23 @@ def waited(recorder: Recorder, original: Callable[..., Any], c10d_names: dict[st
     return wait
 
 
+def taken(recorder: Recorder, work: Any) -> Call | list[Call] | None:
+    """Take what a work stands for out of the calls under way; None for a work that is not timed."""
+    try:
+        return recorder.pending.pop(ref(work), None)
+    except Exception:  # no hash: never ours
+        return None
+
+
 def polled(recorder: Recorder, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return `Work.is_completed` that ends the call when it first says yes."""
 
     def is_completed(self: Any) -> Any:
         answer = original(self)
         if answer:
-            entry = recorder.pending.pop(id(self), None)
-            if entry is not None:
-                recorder.close_call(entry[1], 0)
+            begun = taken(recorder, self)
+            if begun is not None:
+                recorder.close_call(begun, 0)
         return answer
 
     return is_completed
@@ -194,10 +209,10 @@ def promised(recorder: Recorder, original: Callable[..., Any]) -> Callable[..., 
 
     def get_future(self: Any) -> Any:
         future = original(self)
-        entry = recorder.pending.pop(id(self), None)
-        if entry is not None:
+        begun = taken(recorder, self)
+        if begun is not None:
             try:
-                future.add_done_callback(lambda _: recorder.close_call(entry[1], 0))
+                future.add_done_callback(lambda _: recorder.close_call(begun, 0))
             except Exception as error:
                 recorder.fault(error)
         return future
@@ -225,7 +240,7 @@ def coalescing(
         work = original_end(self, *args, **kwargs)
         if batch and work is not None:
             try:
-                recorder.pending[id(work)] = (ref(work), bundled(batch))
+                recorder.pending[ref(work)] = bundled(batch)
             except Exception as error:
                 recorder.fault(error)
         return work
@@ -247,8 +262,8 @@ def bundled(batch: list[Call]) -> list[Call]:
 
 def size_bytes(value: Any) -> int:
     """Return the bytes of a tensor, or of all in a list of them or of lists; 0 for anything else."""
-    if type(value) is list and len(value) == 1:
-        value = value[0]
+    if type(value) is list:
+        return sum(map(size_bytes, value))
     try:
         size: int = value.nbytes
     except Exception:  # a sparse tensor has no nbytes of its own, and other kinds may raise what they like

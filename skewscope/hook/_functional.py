@@ -72,15 +72,15 @@ def waited(recorder: Recorder, module: ModuleType) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def wait_tensor(tensor: Any) -> Any:
-        entry = None if is_tracing() else recorder.pending.pop(id(tensor), None)
+        begun = None if is_tracing() else _collectives.taken(recorder, tensor)
         try:
             answer = original(tensor)
         except BaseException:
-            if entry is not None:
-                recorder.close_call(entry[1], FAILED)
+            if begun is not None:
+                recorder.close_call(begun, FAILED)
             raise
-        if entry is not None:
-            recorder.close_call(entry[1], 0)
+        if begun is not None:
+            recorder.close_call(begun, 0)
         return answer
 
     return wait_tensor
@@ -95,7 +95,7 @@ def _note(recorder: Recorder, begun: Any, answer: Any, given: Any, parts: int) -
         if inner is None:
             recorder.close_call((*begun, size, 0, None), BLOCKING)
         else:
-            recorder.pending[id(inner)] = (ref(inner), (*begun, size, 0, None))
+            recorder.pending[ref(inner)] = (*begun, size, 0, None)
     except Exception as error:
         recorder.fault(error)
 

@@ -76,10 +76,10 @@ class Heart(threading.Thread):
         """
         recorder = self._recorder
         over: set[tuple[int, int]] = set()
-        for key, (reference, calls) in recorder.pending.copy().items():
+        for reference, calls in recorder.pending.copy().items():
             work = reference()
             if work is None:
-                recorder.pending.pop(key, None)
+                recorder.pending.pop(reference, None)
             if work is None or recorder.is_over(work):
                 over.update((call[1], call[4]) for call in (calls if isinstance(calls, list) else (calls,)))
             del work

@@ -200,7 +200,7 @@ def watch_collections(recorder: Recorder, patches: Patches) -> None:
     def seen(moment: str, info: Mapping[str, int]) -> None:
         if moment == "start":
             opened.collection_ns = clock()
-        elif recorder.on:
+        elif recorder.ring is not None:  # a pause makes none: it may come before the device is known
             end_ns, start_ns = clock(), opened.collection_ns
             if start_ns and end_ns - start_ns >= SHORT_COLLECTION_NS:
                 record(recorder, GC, start_ns, end_ns)

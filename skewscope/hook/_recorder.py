@@ -55,8 +55,8 @@ class Recorder:
         self.job = job or _place.job_name()
         self._asked = spool
         self._lock = threading.RLock()
-        # Address of a work (or of a functional collective's tensor) -> weak reference to it, what it stands for.
-        self.pending: dict[int, tuple[Any, Call | list[Call]]] = {}
+        # A weak reference to a work (or to a functional collective's tensor) -> what it stands for.
+        self.pending: dict[weakref.ref[Any], Call | list[Call]] = {}
         self.groups: dict[int, _groups.Group | Literal[False]] = {}
         self.opened = Opened()
         self.inside = 0  # the thread inside a user's own communication hook, which is timed as a whole
@@ -78,6 +78,7 @@ class Recorder:
         self.leader: Any = None  # weak reference to the optimizer whose steps are counted
         self._heart: Heart | None = None
         self._faults = 0
+        self._is_making = False
         self._known: dict[int, _groups.Group] = {}
         self._references: dict[int, Any] = {}
 
@@ -93,9 +94,12 @@ class Recorder:
         if who is None:
             return False
         with self._lock:
-            if self.ring is None and self.on:
+            # What ends in between on this very thread (a finalizer's phase) must not make a second ring of this name.
+            if self.ring is None and self.on and not self._is_making:
+                self._is_making = True
                 self._make(*who)
-        return self.on
+                self._is_making = False
+        return self.on and self.ring is not None
 
     def _make(self, rank: int, world_size: int) -> None:
         try:
@@ -105,13 +109,12 @@ class Recorder:
                 folder, job=self.job, rank=rank, local_rank=_place.local_rank(), world_size=world_size, device=index,
                 gpu_uuid=uuid,
             )  # fmt: skip
-        except Exception as error:  # no disk, no right, no memory: the training goes on without us
+            self.write, self.ring = ring.write, ring
+            self.step_start_ns = clock()
+            self._heart = Heart(self, ring, folder, rank)
+            self._heart.start()
+        except Exception as error:  # no disk, no right, no memory, no thread: the training goes on without us
             self.off(f"skewscope records nothing: {error}")
-            return
-        self.write, self.ring = ring.write, ring
-        self.step_start_ns = clock()
-        self._heart = Heart(self, ring, folder, rank)
-        self._heart.start()
 
     def meet(self, pg: Any) -> _groups.Group | Literal[False] | None:
         """Return the group of a c10d process group seen for the first time; nothing where it cannot be timed."""
@@ -172,7 +175,8 @@ class Recorder:
     def end_step(self, now_ns: int, work: Mapping[str, int] | None = None) -> None:
         """Write the step that ends now, and the work that it did."""
         self.write(STEP, 0, 0, 0, self.step, 0, self.step_start_ns, now_ns)
-        self.write_work(now_ns, work, self.step)
+        if work:
+            self.write_work(now_ns, work, self.step)
         self.step += 1
         self.step_start_ns = now_ns
 

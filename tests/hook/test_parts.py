@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import weakref
@@ -11,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import skewscope.hook as hook
-from skewscope.hook import _collectives, _groups, _heart, _patches, _phases
+from skewscope.hook import _collectives, _groups, _heart, _patches, _phases, _place
 from skewscope.hook._recorder import PHASE_OF, Recorder
 
 ALL_REDUCE = _collectives.OP["all_reduce"]
@@ -28,6 +29,16 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 class FakeWork:
     def wait(self) -> bool:
+        return True
+
+
+class AtOneAddress(FakeWork):
+    def __hash__(self) -> int:
+        return 7
+
+
+class Equal(FakeWork):
+    def __eq__(self, other: object) -> bool:
         return True
 
 
@@ -78,7 +89,7 @@ def test_no_work_is_kept_alive_and_too_many_calls_are_forgotten(recorder, monkey
     del work
     assert gone() is None
     kept = [call(pg, []) for _ in range(30)]
-    assert len(recorder.pending) == 30
+    assert len(recorder.pending) == 31
     recorder._heart.beat()
     assert len(recorder.pending) == 10 and len(kept) == 30
 
@@ -103,6 +114,7 @@ def test_a_full_table_of_groups_leaves_the_rest_untimed(recorder, monkeypatch):
 
 
 def test_faults_do_not_reach_the_caller(recorder, caplog):
+    caplog.set_level(logging.WARNING, "skewscope")  # a command that ran before may have been told to be quiet
     pg = FakeGroup()
     group_of(recorder, pg)
     recorder.groups[id(pg)].begin = lambda *_: 1 / 0
@@ -138,12 +150,27 @@ def test_a_bundle_that_never_ends_does_not_grow(recorder, monkeypatch):
 def test_the_address_of_a_work_that_is_gone_ends_nothing(recorder, read_ring):
     pg = FakeGroup()
     group_of(recorder, pg)
-    call = _collectives.timed(recorder, lambda self, *args: FakeWork(), ALL_REDUCE, 0, False)
+    works = [AtOneAddress()]
+    call = _collectives.timed(recorder, lambda self, *args: works.pop(), ALL_REDUCE, 0, False)
     call(pg, [])  # dropped at once
-    other = FakeWork()
-    recorder.pending[id(other)] = recorder.pending.popitem()[1]
-    assert _collectives.waited(recorder, FakeWork.wait, {})(other) is True
-    assert not rows(recorder, read_ring)
+    assert _collectives.waited(recorder, FakeWork.wait, {})(AtOneAddress()) is True
+    assert not rows(recorder, read_ring) and len(recorder.pending) == 1
+
+
+def test_a_work_without_a_hash_is_waited_for_as_ever(recorder):
+    work = Equal()
+    assert _collectives.waited(recorder, FakeWork.wait, {})(work) is True
+    assert _collectives.polled(recorder, FakeWork.wait)(work) is True
+
+
+def test_records_are_as_sound_without_isal(recorder, read_ring, monkeypatch):
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    recorder.off()
+    recorder.revive()
+    assert recorder.ready()
+    with _phases.Phase(recorder, PHASE_OF["eval"]):
+        pass
+    assert [one.name for one in rows(recorder, read_ring)] == ["eval"]
 
 
 def test_a_rank_that_cannot_be_asked_is_a_fault_of_ours(tmp_path, monkeypatch):
@@ -207,6 +234,28 @@ def test_steps_are_those_of_the_first_optimizer(recorder, read_ring):
     assert not module.hooks
 
 
+def test_where_no_thread_can_start_nothing_is_recorded(tmp_path, monkeypatch, read_ring):
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setattr(_heart.Heart, "start", lambda self: 1 / 0)
+    made = Recorder("unit", tmp_path)
+    assert not made.ready() and not made.on
+    assert read_ring(made.ring.path)[0].closed
+
+
+def test_what_ends_while_the_ring_is_made_makes_no_second_one(tmp_path, read_ring, monkeypatch):
+    def device() -> tuple[int, str]:
+        with _phases.Phase(made, PHASE_OF["data"]):
+            return -1, ""
+
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setattr(_place, "device", device)
+    made = Recorder("unit", tmp_path)
+    with _phases.Phase(made, PHASE_OF["eval"]):
+        pass
+    assert [one.name for one in rows(made, read_ring)] == ["eval"] and not made.ring.internal_errors
+    made.off()
+
+
 def test_long_collections_are_recorded(recorder):
     import gc
 
@@ -219,6 +268,10 @@ def test_long_collections_are_recorded(recorder):
         before = recorder.ring.last_number
         seen("stop", {})
         assert recorder.ring.last_number == before + 1
+        recorder.off()
+        recorder.revive()
+        seen("stop", {})
+        assert recorder.ring is None
     finally:
         patches.undo()
     assert seen not in gc.callbacks
