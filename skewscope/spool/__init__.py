@@ -1,5 +1,6 @@
-"""The ring file that a rank writes and the agent and the analysis read: layout, writer, reader. Standard library
-only, and isal's checksum where there is one.
+"""The ring file that a rank writes and the agent and the analysis read: layout, writer, reader.
+
+Standard library only, but for the checksum of isal where there is one.
 
 A ring is one file of one rank: a header of 4096 bytes, then `capacity` records of 64 bytes, little-endian, record
 number n (from 1) in slot (n - 1) mod capacity. Each record ends with a CRC-32 of the rest, so a reader in another
