@@ -22,16 +22,19 @@ UTILIZATION = "skewscope_gpu_utilization_ratio"
 def finding(
     condition: str, tables: Frames, told: Signal, column: int, mask: Array, *, role: str, evidence: Iterable[Evidence],
     summary: str, advice: str, least: str = "S4", confidence: float = 0.9, subject: Subject | None = None,
-    ranks: Sequence[int] | None = None,
+    ranks: Sequence[int] | None = None, stalls: bool = False,
 ) -> Finding:  # fmt: skip
     """Return the finding about one series of `told` in the windows of `mask` [windows].
 
     Its price is what the ranks on that device cost their job; `ranks` says whose it is instead, () for what slows all
-    ranks alike (a link). Severity follows the share lost and is at least `least`. The summary gets the price.
+    ranks alike (a link), and `stalls` that it stops the job for moments. Severity follows the share lost and is at
+    least `least`. The summary gets the price.
     """
     node, device = str(told.node[column]), str(told.device[column])
     cost, here = costs(tables).of_device(node, device if device.startswith("gpu") else "")
-    lost_s, share = cost.lost(here if ranks is None else ranks, mask) if cost is not None else (0.0, 0.0)
+    lost_s, share = 0.0, 0.0
+    if cost is not None:
+        lost_s, share = cost.stalled(mask) if stalls else cost.lost(here if ranks is None else ranks, mask)
     by_loss = severity(share) if share > 0 else "S4"
     priced = f"{summary}; the job loses {lost_s * 1e3:.1f} ms ({share:.0%}) of each step" if lost_s > 0 else summary
     return Finding(

@@ -57,7 +57,7 @@ class NicLinkFlap:
             times = int(count[-1, scope.columns].max())
             yield _live.finding(
                 "nic-link-flap", tables, told, int(scope.columns[0]), scope.mask, role="culprit", least="S2",
-                subject=scope.subject, ranks=(),
+                subject=scope.subject, stalls=True,
                 evidence=(Evidence("flaps", float(times), 0.0, float(self.flaps_count), ""),),
                 summary=f"{scope.text} went down {times} times in {scope.mask.sum() * told.window_s / 60:.0f} min",
                 advice="clean or replace optic and cable; keep new work away from the host",

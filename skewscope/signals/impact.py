@@ -18,6 +18,7 @@ from .view import Signal, remembered, signal
 
 Array = np.ndarray[Any, Any]
 LEAST_BEFORE = 4  # windows that say what was usual before
+BURST = 1.5  # times the usual shift: more in one window is something else
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,22 @@ class JobCost:
     node: Array
     device: Array
 
-    def lost(self, ranks: Sequence[int], mask: Array) -> tuple[float, float]:
-        """Return (seconds a step, share of the step) that these ranks cost in the windows of `mask` [windows].
+    def stalled(self, mask: Array) -> tuple[float, float]:
+        """Return the same for moments that stop the job now and then: what the mean step is longer by since the first.
 
+        A stall may end windows later than its cause, so the windows of `mask` themselves say little.
+        """
+        known = np.isfinite(self.step_s)
+        if not mask.any() or self._before(mask).sum() < LEAST_BEFORE:
+            return 0.0, 0.0
+        since_s, usual_s = _mean(self.step_s[known & _span(mask, after=1)]), _mean(self.step_s[self._before(mask)])
+        lost_s = max(0.0, since_s - usual_s)
+        return lost_s, lost_s / since_s if since_s > 0 else 0.0
+
+    def lost(self, ranks: Sequence[int], mask: Array) -> tuple[float, float]:
+        """Return (seconds a step, share of the step) that these ranks cost from the first to the last of `mask`.
+
+        `mask` is [windows]. What comes in bursts costs nothing between them, so its price is smaller than a burst's.
         The shift of the job's own step time counts, held between what peers allow: repaired, the ranks would come no
         earlier than the next late one, and at best like the median. Without windows before it the lower bound counts.
         With no ranks (a link, a switch) only the shift does. (0, 0) where nothing is known.
@@ -42,11 +56,22 @@ class JobCost:
         mask = mask & np.isfinite(self.step_s)
         if not mask.any():
             return 0.0, 0.0
-        step_s = float(self.step_s[mask].mean())
         shift_s = self._shift_s(mask)
         lost_s = shift_s if not len(ranks) else self._held(shift_s, *self._excess_s(ranks, mask))
         lost_s = max(0.0, lost_s if np.isfinite(lost_s) else 0.0)
+        span = _span(mask) & np.isfinite(self.step_s)
+        lost_s *= self._duty(mask, span, shift_s)
+        step_s = _mean(self.step_s[span])
         return lost_s, lost_s / step_s if step_s > 0 else 0.0
+
+    def _duty(self, mask: Array, span: Array, shift_s: float) -> float:
+        """Return how much of the shift there is over all steps of `span`: 1 where it is there all the time."""
+        steps = 1 / self.step_s[span]  # of equal windows
+        if not shift_s > 0:
+            return float(steps[mask[span]].sum() / steps.sum())
+        usual_s = float(np.median(self.step_s[self._before(mask)]))
+        excess_s = np.clip(self.step_s[span] - usual_s, 0.0, BURST * shift_s)  # a checkpoint is no part of it
+        return min(1.0, float((excess_s * steps).sum() / steps.sum()) / shift_s)
 
     @staticmethod
     def _held(shift_s: float, lower_s: float, upper_s: float) -> float:
@@ -86,6 +111,19 @@ class JobCost:
             return 0.0
         known = waiting_s[:, np.isfinite(waiting_s).any(axis=0)]
         return max(0.0, float(np.nanmin(np.nanmean(known, axis=0))) - own_s)
+
+
+def _span(mask: Array, after: int = 0) -> Array:
+    """Return True from the first to the last of `mask`, and in so many windows after it."""
+    places = np.flatnonzero(mask)
+    found = np.zeros(len(mask), dtype=bool)
+    found[places[0] : places[-1] + 1 + after] = True
+    return found
+
+
+def _mean(step_s: Array) -> float:
+    """Return the mean over steps of what are means of equal windows, 0 where there are none."""
+    return len(step_s) / float((1 / step_s).sum()) if len(step_s) else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,28 @@ def test_a_job_without_step_times_costs_nothing():
     table = tables["windows"]
     tables["windows"] = table[(table["metric"] != "skewscope_step_seconds_total").to_numpy()]
     assert costs(tables).jobs == {}
+
+
+def test_what_comes_in_bursts_costs_its_mean_over_the_whole_time():
+    tables = job([0.05] * 4, windows_count=20, onset=8)
+    cost, ranks = costs(tables).of_device("n0", "gpu2")
+    late = np.arange(len(cost.t_ns)) >= len(cost.t_ns) - 12
+    assert cost.lost(ranks, late)[0] == pytest.approx(0.2, rel=0.02)
+    ends = late & (np.cumsum(late) % 6 == 0)  # seen now and then, though it is always there
+    assert cost.lost(ranks, ends)[0] == pytest.approx(0.2, rel=0.02)
+    only_at_times = np.where(np.cumsum(late) % 3 == 0, cost.step_s, STEP_S)
+    bursts = dataclasses.replace(cost, step_s=only_at_times)
+    seen = late & (np.cumsum(late) % 3 == 0)
+    assert bursts.lost((), seen)[0] == pytest.approx(0.2 * 4 / 10 * 0.5 / 0.58, rel=0.1)
+
+
+def test_moments_that_stall_the_job_are_priced_since_the_first_of_them():
+    cost, _ = costs(job([0.05] * 4, windows_count=20, onset=20)).of_device("n0", "")
+    stalled = np.array(cost.step_s)
+    stalled[[11, 15]] *= 3  # a window after the cause
+    moments = np.zeros(len(stalled), dtype=bool)
+    moments[[10, 14]] = True
+    lost_s, share = dataclasses.replace(cost, step_s=stalled).stalled(moments)
+    assert lost_s == pytest.approx(STEP_S * (6 / (4 + 2 / 3) - 1), rel=0.01) and 0 < share < 1
+    assert cost.stalled(moments)[0] == pytest.approx(0.0, abs=1e-9)
+    assert cost.stalled(np.arange(len(stalled)) < 2) == (0.0, 0.0)  # nothing is known of before
