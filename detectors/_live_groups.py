@@ -190,8 +190,9 @@ def _transfers_slower(cost: JobCost, mask: Array) -> bool:
     if (before & known).sum() < BEFORE or not (mask & known).any():
         return False
     least_s = np.nanmin(np.where(np.isfinite(cost.waiting_s), cost.waiting_s, np.inf), axis=1)
-    rise_s = least_s[mask & known].mean() - np.median(least_s[before & known])
-    return bool(rise_s >= HALF * (cost.step_s[mask & known].mean() - np.median(cost.step_s[before])))
+    # Medians on both sides: a checkpoint lengthens the step, and no transfer.
+    rise_s = np.median(least_s[mask & known]) - np.median(least_s[before & known])
+    return bool(rise_s >= HALF * (np.median(cost.step_s[mask & known]) - np.median(cost.step_s[before])))
 
 
 def _before(cost: JobCost, mask: Array) -> Array:

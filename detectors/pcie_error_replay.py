@@ -56,7 +56,7 @@ class PcieErrorReplay:
     replays_per_s: float = 1 / 60  # {conditions A2: more than 1 a minute}
     many_per_s: float = 1.0  # {conditions A2: more than 60 a minute}
     peers_ratio: float = 10.0  # {conditions A2: ten times the own median}
-    cost_ratio: float = 0.02  # of the step: below it is context {D}
+    cost_ratio: float = 0.005  # of the step: below it is context; a bad link that costs anything is one {D}
     held_count: int = 4  # of `of_count` windows {NVRX: 15 of 30 for links}
     of_count: int = 8
 

@@ -81,10 +81,13 @@ def _become(words: list[str], settings: dict[str, str]) -> int:
     """Replace this process by the command; raises UsageError where that is impossible."""
     sys.stdout.flush()
     sys.stderr.flush()
+    ours = {}
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is ignored is inherited
-        signal.signal(number, signal.SIG_DFL)
+        ours[number] = signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(words[0], words, settings)
     except OSError as error:
+        for number, handler in ours.items():  # a broken pipe must not end who goes on
+            signal.signal(number, handler)
         hint = f"; did you mean `skewscope run -- python {words[0]}`?" if words[0].endswith(".py") else ""
         raise UsageError(f"cannot run {words[0]}: {error.strerror or error}{hint}") from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -110,8 +111,10 @@ def test_a_broken_pipe_ends_the_command_as_without_us():
     ],
 )
 def test_wrong_usage_is_one_line(words, reason, capsys):
+    before = signal.getsignal(signal.SIGPIPE)
     assert main(["run", *words]) == 2
     assert reason in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGPIPE) == before
 
 
 def test_without_the_two_dashes_it_runs_as_well(tmp_path):

@@ -160,7 +160,7 @@ MORE = {  # worlds beside those of the room, for thresholds that need one
         narrow().put(WIDTH, 16.0, labels=CURRENT, **GPU1, since=13),
     ],
     "pcie-error-replay": lambda: [
-        replays().late(1, 0.015), replays(0.8), replays(45.0).late(1, 0.1),
+        replays().late(1, 0.004), replays().late(1, 0.002), replays(0.8), replays(45.0).late(1, 0.1),
         replays(1.0, ERRORS, labels="error=nonfatal").put(ERRORS, 0.0, labels="error=nonfatal", **GPU1, since=13),
         replays(1.5, ERRORS, labels="error=fatal"), replays().put(REPLAYS, 20.0, devices=["gpu0", "gpu2", "gpu3"]).put(
             REPLAYS, 20.0, nodes=["n1"], devices=GPUS),
