@@ -19,7 +19,7 @@ demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
 test: browser prometheus lint
-	$(TEST)/python -m pytest --cov --cov-report=term:skip-covered --durations=12 $(PYTEST_FLAGS)
+	$(TEST)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --durations=12 $(PYTEST_FLAGS)
 
 lint: .venv-test/.installed
 	$(TEST)/ruff check .

@@ -179,7 +179,8 @@ class Node:
         return True
 
     def _fail_to_start(self, due: Iterable[Watched], lane: Lane) -> None:
-        if lane.busy() is None:  # the process is not to be started yet: what it gives is missing
+        # A thread is only busy still; of the process that means that it is not to be started yet.
+        if lane is self._nvml and lane.busy() is None:
             for one in due:
                 if one.last is None or not one.broken:
                     one.take(Outcome(one.id, "failed", 0.0, "the NVML process is down"), time.monotonic(), time.time())

@@ -39,6 +39,8 @@ CAUSES = {
     "hw_thermal": "heat", "sw_thermal": "heat (the driver keeps it below its limit)", "hw_power_brake": "a power brake",
     "hw_slowdown": "a slowdown of the hardware",
 }  # fmt: skip
+BRAKE = "hw_power_brake"
+POWER_ADVICE = "look at the host's power supplies and the rack's power budget, on the neighbours too"
 ADVICE = {
     "gpu": "look at this GPU's cooling: airflow, pump, dust, seating",
     "node": "look at the host's fans, inlet temperature and power supplies",
@@ -85,7 +87,8 @@ class GpuHwSlowdown:
                 Evidence("sm_clock", own_hz, None if peers_hz != peers_hz else peers_hz, None, "hertz"),
             ),
             summary=f"{one.where(told)}: {CAUSES[reason]} slows the clocks {by_reason[reason]:.0%} of the time",
-            advice=ADVICE[subject.kind], least="S2" if by_reason[reason] >= self.severe_ratio else "S3",
+            advice=POWER_ADVICE if reason == BRAKE and subject.kind == "gpu" else ADVICE[subject.kind],
+            least="S2" if by_reason[reason] >= self.severe_ratio else "S3",
             confidence=0.97,
         )  # fmt: skip
 

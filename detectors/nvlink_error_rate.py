@@ -56,7 +56,7 @@ class NvlinkErrorRate:
     bit_error_ratio: float = 1e-6  # conditions A4: cyclecloud-healthagent warns of the effective ratio
     held_count: int = 3  # A12
     ratio_of_count: int = 4
-    cost_ratio: float = 0.02  # OWN: of the step; below it is a note
+    cost_ratio: float = 0.005  # OWN: of the step; below it is a note
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return a finding per GPU with bad links, or per host or rack where most have them."""

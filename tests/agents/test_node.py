@@ -213,3 +213,15 @@ def test_the_process_stops_cleanly_and_reads_its_settings_again(tmp_path: Path):
     finally:
         process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 0
+
+
+def test_a_lane_that_is_busy_when_it_is_due_fails_nobody(started):
+    class Late(fakes.Good):
+        pass
+
+    node = started(good=Late)
+    lane = node._lanes["fast"]
+    lane.start = lambda due: False  # it was at the turn before, and has done with it a moment later
+    until(lambda: node._watched["good"].due_s < time.monotonic())
+    time.sleep(0.5)
+    assert all(last is None or last.state == "ok" for _, last in node.outcomes())
