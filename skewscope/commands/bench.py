@@ -7,7 +7,7 @@ them never meet; --judge takes the latter.
 
 Examples:
   skewscope bench detect                                        every scenario, a few tuning seeds
-  skewscope bench detect --only gpu-thermal-throttle --seeds 20 the scenarios with this fault, more seeds
+  skewscope bench detect --only gpu-hw-slowdown --seeds 20      the scenarios with this fault, more seeds
   skewscope bench detect --only healthy --nodes 32              a scenario by name, on a larger fleet
   skewscope bench detect --sweep --html bench.html              how small faults may be, as a page with charts
   skewscope bench detect --judge --seeds 50 --json bench.json   the figures to publish (skewscope.bench/1)
@@ -47,11 +47,12 @@ class Bench:
         add("--sweep", action="store_true", help="also try single faults in other severities")
         add("--json", metavar="FILE", help="write the figures (skewscope.bench/1); '-' is standard output")
         add("--html", metavar="FILE", help="write a self-contained page with charts")
+        add("--markdown", metavar="FILE", help="write the figures as a page of documentation")
         add("--workers", type=whole, metavar="N", help="processes (default: all cores)")
 
     def run(self, args: argparse.Namespace) -> int:
         """Measure, print, write."""
-        for flag, value in (("--json", args.json), ("--html", args.html)):
+        for flag, value in (("--json", args.json), ("--html", args.html), ("--markdown", args.markdown)):
             if value and value != "-":
                 _files.check_file(Path(value), flag)
         document = measured(args)
@@ -117,6 +118,10 @@ def _write(args: argparse.Namespace, document: dict[str, Any]) -> None:
             _files.write_text(Path(args.json), text)
     if args.html:
         _files.write_text(Path(args.html), load("dashboards.bench_page").page(document))
-    for place in (args.json if args.json != "-" else None, args.html):
+    if args.markdown:
+        from ..bench import markdown
+
+        _files.write_text(Path(args.markdown), markdown.page(document))
+    for place in (args.json if args.json != "-" else None, args.html, args.markdown):
         if place:
             _work.LOG.info("wrote %s", place)

@@ -49,14 +49,15 @@ def test_processes_change_nothing_and_only_chooses(capsys):
 
 def test_a_sweep_and_its_files(capsys, tmp_path):
     pytest.importorskip("plotly")
-    page, figures = tmp_path / "bench.html", tmp_path / "bench.json"
+    page, figures, written = tmp_path / "bench.html", tmp_path / "bench.json", tmp_path / "bench.md"
     words = ["bench", "detect", "--only", "busy-host", "--seeds", "1", "--every", "30", "--sweep", "--workers", "2"]
-    assert main([*words, "--html", str(page), "--json", str(figures)]) == 0
+    assert main([*words, "--html", str(page), "--json", str(figures), "--markdown", str(written)]) == 0
     assert "recall by severity" in capsys.readouterr().out
     (sweep,) = json.loads(figures.read_text())["sweeps"]
     severities = [point["severity"] for point in sweep["points"]]
     assert severities == sorted(severities) and len(severities) == 6
     assert 'id="chart-severities"' in page.read_text()
+    assert "| `host-cpu-contention` | 1 |" in written.read_text() and "1 tuning seeds from 0" in written.read_text()
 
 
 def test_a_case_that_fails_is_told(capsys, monkeypatch):
