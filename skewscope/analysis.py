@@ -49,7 +49,8 @@ def analyze(recording: Recording, only: Collection[str] = ()) -> Analysis:
         found.extend(detector.detect(tables))
     explained = explain(found)
     job = _job(recording, tables)
-    summary = _summary(job, tables)
+    dearest_s = max((finding.lost_s for finding in explained.findings if finding.role == "culprit"), default=0.0)
+    summary = _summary(job, tables, dearest_s)
     summary["verdict"] = verdict(explained.findings, summary, _peers(tables))
     warnings = (*recording.warnings, *derived.warnings)
     return Analysis(recording, tables, explained.findings, explained.explains, job, summary, warnings)
@@ -76,8 +77,12 @@ def _times(tables: Mapping[str, pd.DataFrame], *columns: str) -> list[Any]:
     return [part[part > 0] for part in parts]
 
 
-def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return the report's `summary` without the verdict; None where the recording does not show it."""
+def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], dearest_s: float = 0.0) -> dict[str, Any]:
+    """Return the report's `summary` without the verdict; None where the recording does not show it.
+
+    The ideal step is no longer than the repair of the dearest culprit alone would make it (`dearest_s` shorter): steps
+    whose inside was not recorded have no better ideal than themselves, but metrics may know what holds them up.
+    """
     times = tables["step_times"]
     judged = times[~times["planned"].to_numpy()]
     length = judged["duration_ns"].to_numpy() / 1e9
@@ -90,8 +95,11 @@ def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> dict
     in_flight, hidden = float(rows["comm_ns"].sum()), float(rows["hidden_ns"].sum(min_count=1))
     measured = float((rows["end_ns"] - rows["start_ns"]).sum())
     if len(both) and both["ideal_ns"].sum() > 0:
-        slowdown = max(1.0, float(both["replay_ns"].sum() / both["ideal_ns"].sum()))
-        ideal = float(length.mean()) / slowdown
+        mean_s = float(length.mean())
+        ideal = mean_s / max(1.0, float(both["replay_ns"].sum() / both["ideal_ns"].sum()))
+        if 0 < mean_s - dearest_s < ideal:
+            ideal = mean_s - dearest_s
+        slowdown = mean_s / ideal
         wasted = 1.0 - 1.0 / slowdown
     return {
         "step_time_s": {"mean": float(length.mean()), "p50": float(np.median(length)),
