@@ -96,10 +96,10 @@ def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], dearest
     measured = float((rows["end_ns"] - rows["start_ns"]).sum())
     if len(both) and both["ideal_ns"].sum() > 0:
         mean_s = float(length.mean())
-        ideal = mean_s / max(1.0, float(both["replay_ns"].sum() / both["ideal_ns"].sum()))
-        if 0 < mean_s - dearest_s < ideal:
-            ideal = mean_s - dearest_s
-        slowdown = mean_s / ideal
+        slowdown = max(1.0, float(both["replay_ns"].sum() / both["ideal_ns"].sum()))
+        if 0 < mean_s - dearest_s < mean_s / slowdown:
+            slowdown = mean_s / (mean_s - dearest_s)
+        ideal = mean_s / slowdown
         wasted = 1.0 - 1.0 / slowdown
     return {
         "step_time_s": {"mean": float(length.mean()), "p50": float(np.median(length)),
