@@ -164,7 +164,7 @@ def judged(
     found = priced(ranks) if of_rank or group.wide else unpriced()
     if link and cost is not None and found.lost_share < cost_ratio and _transfers_slower(cost, group.mask):
         found = priced([])
-    unknown = cost is None or (link and _before(cost, group.mask).sum() < BEFORE)
+    unknown = cost is None or (link and cost.before(group.mask).sum() < BEFORE)
     if found.lost_share >= cost_ratio or (proven and unknown):
         return found
     return replace(found, role="context")
@@ -186,18 +186,13 @@ def _ranks(told: Signal, group: Group, tables: Frames) -> tuple[JobCost | None, 
 
 def _transfers_slower(cost: JobCost, mask: Array) -> bool:
     """Return whether most of the step's growth is in the time in collectives of even the latest rank."""
-    before, known = _before(cost, mask), np.isfinite(cost.waiting_s).any(axis=1)
+    before, known = cost.before(mask), np.isfinite(cost.waiting_s).any(axis=1)
     if (before & known).sum() < BEFORE or not (mask & known).any():
         return False
     least_s = np.nanmin(np.where(np.isfinite(cost.waiting_s), cost.waiting_s, np.inf), axis=1)
     # Medians on both sides: a checkpoint lengthens the step, and no transfer.
     rise_s = np.median(least_s[mask & known]) - np.median(least_s[before & known])
     return bool(rise_s >= HALF * (np.median(cost.step_s[mask & known]) - np.median(cost.step_s[before])))
-
-
-def _before(cost: JobCost, mask: Array) -> Array:
-    """Return [windows]: those before `mask` in which the job made steps."""
-    return np.asarray(np.isfinite(cost.step_s) & (np.arange(len(mask)) < np.flatnonzero(mask)[0]))
 
 
 def usual(told: Signal, tables: Frames) -> Array:

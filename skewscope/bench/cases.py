@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Future, as_completed
 from dataclasses import replace
 from functools import cache
 
 from .. import catalogue
 from ..analysis import analyze
 from ..contracts import Detector, Finding
+from ..processes import process_pool
 from ..recording import Recording
 from ..simulate import Scenario, scenario, simulate
 from .results import Case, Result
@@ -42,25 +41,10 @@ def _here(cases: Iterable[Case]) -> Iterator[tuple[int, Result]]:
 
 
 def _in_pool(cases: Sequence[Case], workers: int) -> Iterator[tuple[int, Result]]:
-    with _pool(workers) as pool:
+    with process_pool(workers, gc.enable) as pool:  # a command turns it off for short work
         running: dict[Future[Result], int] = {pool.submit(run_one, case): place for place, case in enumerate(cases)}
         for future in as_completed(running):
             yield running.pop(future), future.result()
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method), initializer=gc.enable)
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 def run_one(case: Case) -> Result:

@@ -39,9 +39,9 @@ class JobCost:
         A stall may end windows later than its cause, so the windows of `mask` themselves say little.
         """
         known = np.isfinite(self.step_s)
-        if not mask.any() or self._before(mask).sum() < LEAST_BEFORE:
+        if not mask.any() or self.before(mask).sum() < LEAST_BEFORE:
             return 0.0, 0.0
-        since_s, usual_s = _mean(self.step_s[known & _span(mask, after=1)]), _mean(self.step_s[self._before(mask)])
+        since_s, usual_s = _mean(self.step_s[known & _span(mask, after=1)]), _mean(self.step_s[self.before(mask)])
         lost_s = max(0.0, since_s - usual_s)
         return lost_s, lost_s / since_s if since_s > 0 else 0.0
 
@@ -69,7 +69,7 @@ class JobCost:
         steps = 1 / self.step_s[span]  # of equal windows
         if not shift_s > 0:
             return float(steps[mask[span]].sum() / steps.sum())
-        usual_s = float(np.median(self.step_s[self._before(mask)]))
+        usual_s = float(np.median(self.step_s[self.before(mask)]))
         excess_s = np.clip(self.step_s[span] - usual_s, 0.0, BURST * shift_s)  # a checkpoint is no part of it
         return min(1.0, float((excess_s * steps).sum() / steps.sum()) / shift_s)
 
@@ -79,12 +79,13 @@ class JobCost:
             return shift_s
         return lower_s if not np.isfinite(shift_s) else float(np.clip(shift_s, lower_s, max(upper_s, lower_s)))
 
-    def _before(self, mask: Array) -> Array:
+    def before(self, mask: Array) -> Array:
+        """Return [windows]: those before `mask` in which the job made steps."""
         known: Array = np.isfinite(self.step_s) & (np.arange(len(mask)) < np.flatnonzero(mask)[0])
         return known
 
     def _shift_s(self, mask: Array) -> float:
-        before = self._before(mask)
+        before = self.before(mask)
         if before.sum() < LEAST_BEFORE:
             return float("nan")
         # Medians on both sides: a checkpoint lengthens one window in many, before as well as after.
@@ -106,7 +107,7 @@ class JobCost:
 
         A rank that is always last hides that; repaired, it would wait for the others' jitter as everybody does.
         """
-        waiting_s = self.waiting_s[self._before(mask)]
+        waiting_s = self.waiting_s[self.before(mask)]
         if len(waiting_s) < LEAST_BEFORE or not np.isfinite(waiting_s).any():
             return 0.0
         known = waiting_s[:, np.isfinite(waiting_s).any(axis=0)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..contracts import Reading
 from ..errors import UsageError
+from ..processes import process_pool
 from ._gather_find import name_rank
 from ._gather_read import Draft, read_one, readers
 
@@ -70,7 +69,7 @@ def _over_processes(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path,
 def _in_pool(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Draft]]:
     waiting = iter(paths)
     running: dict[Future[Draft], Path] = {}
-    with _pool(workers) as pool:
+    with process_pool(workers) as pool:
         while True:
             while len(running) < workers * AHEAD and (path := next(waiting, None)) is not None:
                 running[pool.submit(read_one, path)] = path
@@ -79,22 +78,6 @@ def _in_pool(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, Draft]
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool that is gone afterwards, at once where the block was left early (an interrupt, a dead process)."""
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 def _over_dask(paths: Sequence[Path], address: str) -> Iterator[tuple[Path, Draft]]:
