@@ -1,6 +1,8 @@
 # make demo   try it on the shipped recordings            make lint    style, types, layering
 # make test   all checks, as CI runs them                 make bench   speed beside HolisticTraceAnalysis
 # make derived  rewrite the files that are derived        make clean   remove everything that was made here
+# make faults  real jobs with real faults, three of each kind; ten minutes on a quiet machine
+# make coverage the tests again, with coverage of 90 % at least; it takes twice as long
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$python >/dev/null 2>&1 || continue; \
@@ -12,20 +14,26 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test lint bench derived clean check-python browser prometheus
+.PHONY: demo test coverage lint faults bench derived clean check-python browser prometheus slurm
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
-test: browser prometheus lint
-	$(TEST)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --durations=12 $(PYTEST_FLAGS)
+test: browser prometheus slurm lint
+	$(TEST)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
+
+coverage: browser prometheus slurm .venv-test/.installed
+	$(TEST)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_FLAGS)
 
 lint: .venv-test/.installed
 	$(TEST)/ruff check .
 	$(TEST)/ruff format --check .
 	$(TEST)/mypy
 	$(TEST)/lint-imports
+
+faults: .venv-test/.installed
+	$(TEST)/python -m pytest -m faults tests/faults $(PYTEST_FLAGS)
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -m pytest -m benchmark tests/benchmarks -s $(PYTEST_FLAGS)
@@ -56,7 +64,7 @@ check-python:
 		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
 	} || { echo "could not install it: run 'apt-get install python3-venv' as root, then make again" >&2; exit 2; }
 
-# The page tests look at the report in a real browser; the agent's tests are scraped by a real Prometheus.
+# The page tests look at the report in a real browser; the agent's tests are scraped by a real Prometheus, and alerts travel for real.
 browser:
 	@[ -n "$(BROWSER)" ] || { \
 		echo "chromium is missing; installing it with apt-get ..." >&2; \
@@ -64,7 +72,18 @@ browser:
 	} || echo "no browser could be installed: the page tests that need one are skipped" >&2
 
 prometheus:
-	@command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || { \
-		echo "prometheus is missing; installing it with apt-get ..." >&2; \
-		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends prometheus prometheus-node-exporter gcc libc6-dev; \
+	@(for tool in prometheus promtool prometheus-alertmanager amtool victoria-metrics vmalert; do \
+		command -v $$tool >/dev/null 2>&1 || exit 1; done) || { \
+		echo "prometheus or what belongs to it is missing; installing it with apt-get ..." >&2; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends prometheus prometheus-node-exporter \
+		prometheus-alertmanager victoria-metrics gcc libc6-dev; \
 	} || echo "no Prometheus could be installed: the tests that need one are skipped" >&2
+
+# The scheduler's tests drain, requeue and resume on a real Slurm of eight virtual nodes.
+slurm:
+	@(for tool in slurmctld slurmd scontrol srun slurmrestd munged; do \
+		command -v $$tool >/dev/null 2>&1 || [ -x /usr/sbin/$$tool ] || exit 1; done) || { \
+		echo "slurm is missing; installing it with apt-get ..." >&2; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends slurmctld slurmd slurm-client slurmrestd \
+		slurm-wlm-basic-plugins slurm-wlm-jwt-plugin munge; \
+	} || echo "no Slurm could be installed: the tests that need one are skipped" >&2

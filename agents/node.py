@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from skewscope.catalogue import Room
 from skewscope.errors import SkewscopeError
+from skewscope.web.server import Server
 
 from . import self_metrics
 from .crew import Outcome, collectors, process_of
@@ -23,7 +24,6 @@ from .nvml_lane import PASSING, NvmlLane
 from .pages import Pages
 from .schedule import Watched
 from .self_metrics import EXPORTS as EXPORTS
-from .server import Server
 from .settings import Settings
 
 RENDER_SHARE = 0.4  # of the interval: what is not there by then comes on the next page

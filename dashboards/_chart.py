@@ -55,7 +55,7 @@ def layout(figure: go.Figure, x: str, y: str, **more: Any) -> go.Figure:  # noqa
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, **more,
     )  # fmt: skip
     figure.update_xaxes(title={"text": x}, automargin=True)
-    figure.update_yaxes(title={"text": y}, automargin=True)
+    figure.update_yaxes(title={"text": y, "standoff": 8}, automargin=True)  # else long labels reach it
     return figure
 
 

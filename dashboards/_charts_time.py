@@ -41,9 +41,11 @@ def waterfall(tables: Tables, findings: Sequence[Found] = ()) -> Chart:
     measured, ideal = float(times["duration_ns"].mean()) / 1e9, float(times["ideal_ns"].mean()) / 1e9
     if not measured > 0:
         return empty("waterfall", LOST, "the steps have no measured length")
-    causes = _causes(tables, findings)
+    causes, once = _causes(tables, findings), _once(findings)
     priced = sum(cost for _, cost in causes)
     known = np.isfinite(ideal)
+    if known and causes:
+        ideal = min(ideal, max(0.0, measured - causes[0][1]))  # metrics may know what steps without an inside do not
     start = ideal if known else max(0.0, measured - priced)
     rest = measured - start - priced
     bars = [("ideal step" if known else "without these causes", start), *causes]
@@ -51,7 +53,11 @@ def waterfall(tables: Tables, findings: Sequence[Found] = ()) -> Chart:
         bars.append(("not attributed" if rest > 0 else "counted twice", rest))
     table = tuple((name, wording.seconds(cost), wording.share(cost / measured)) for name, cost in bars)
     table += (("measured step", wording.seconds(measured), "100 %"),)
+    table += tuple((f"{name}, once", wording.seconds(cost), wording.UNKNOWN) for name, cost in once[:MOST_CAUSES])
     verdict = _lost(causes, start, measured, known)
+    if once and not causes:
+        name, cost = once[0]
+        verdict = f"{name} stopped the job for {wording.seconds(cost)}, once; steps took {wording.seconds(measured)}."
     return Chart("waterfall", LOST, verdict, _bridge(bars, measured), ("part", "per step", "of the step"), table)
 
 
@@ -69,18 +75,17 @@ def _bridge(bars: Sequence[tuple[str, float]], measured: float) -> go.Figure:
         )
     )  # fmt: skip
     layout(figure, "part of the step", f"mean time per step ({unit})", showlegend=False)
-    return figure.update_xaxes(type="category", tickangle=-25 if len(bars) > 4 else 0)
+    return figure.update_xaxes(type="category", tickangle=-25 if len(bars) > 4 else None)
 
 
 def _causes(tables: Tables, findings: Sequence[Found]) -> list[tuple[str, float]]:
     """Return (name, seconds per step) of the culprits; of the price list where nobody was found guilty."""
+    guilty = [one for one in findings if one["role"] == "culprit"]
     found = [
-        (f"{wording.who(one['subject'])}: {wording.clean(one['condition'])}", float(one["cost"]["seconds_per_step"]))
-        for one in findings
-        if one["role"] == "culprit" and one["cost"]["seconds_per_step"] > 0
+        (_cause(one), float(one["cost"]["seconds_per_step"])) for one in guilty if one["cost"]["seconds_per_step"] > 0
     ]
     blame = tables.get("blame", pd.DataFrame())
-    if not found and len(blame):
+    if not guilty and len(blame):
         rows = blame[
             (blame["lost_s"] > 0) & (blame["kind"].astype(str) == "rank") & (blame["cause"].astype(str) != "rest")
         ]
@@ -91,6 +96,20 @@ def _causes(tables: Tables, findings: Sequence[Found]) -> list[tuple[str, float]
         others = found[MOST_CAUSES - 1 :]
         found = [*found[: MOST_CAUSES - 1], (f"{len(others)} smaller", sum(cost for _, cost in others))]
     return found
+
+
+def _once(findings: Sequence[Found]) -> list[tuple[str, float]]:
+    """Return (name, seconds) of the culprits that stopped the job instead of slowing its steps, the longest first."""
+    found = [
+        (_cause(one), float(one["cost"].get("seconds_once") or 0.0))
+        for one in findings
+        if one["role"] == "culprit" and not one["cost"]["seconds_per_step"] > 0
+    ]
+    return sorted((item for item in found if item[1] > 0), key=lambda item: -item[1])
+
+
+def _cause(one: Found) -> str:
+    return f"{wording.who(one['subject'])}: {wording.clean(one['condition'])}"
 
 
 def _lost(causes: Sequence[tuple[str, float]], start: float, measured: float, known: bool) -> str:

@@ -27,6 +27,13 @@ def body(document: Mapping[str, Any], charts: Sequence[Chart]) -> str:
     return f"{_header(document)}<main>\n{''.join(sections)}</main>\n{_footer(document)}"
 
 
+def plain_body(title: str, said: str, charts: Sequence[Chart]) -> str:
+    """Return the body of a page that holds nothing but charts."""
+    inner = "".join(_chart(chart) for chart in charts)
+    footer = f"<footer>skewscope {__version__}. Times of day are UTC.</footer>\n"
+    return f"<header><h1>{text(title)}</h1><p>{text(said)}</p></header><main>\n{inner}</main>\n{footer}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> str:
     """Return an HTML table in a frame that keyboards can scroll; all texts are escaped."""
     head = "".join(f'<th scope="col">{text(column)}</th>' for column in columns)
@@ -141,11 +148,12 @@ def _task(one: Found, recommendations: Sequence[Found]) -> str:
 
 
 def _action(answer: Found) -> str:
-    gain = answer["predicted"]
+    gain, replayed = answer["predicted"], wording.replayed(answer)
+    more = f" {text(replayed[0].upper() + replayed[1:])}." if replayed else ""
     return (
         f"<p>Recommended: {text(answer['action'])}; at best the step takes {wording.share(gain['step_time_ratio'])} of "
         f"today's time and {wording.hours(gain['gpu_hours_saved'])} GPU-hours are saved (confidence "
-        f"{wording.share(gain['confidence'])}). Cost: {text(answer['cost'])}. Risk: {text(answer['risk'])}.</p>"
+        f"{wording.share(gain['confidence'])}). Cost: {text(answer['cost'])}. Risk: {text(answer['risk'])}.{more}</p>"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -12,9 +13,10 @@ import plotly.graph_objects as go
 from ._chart import Chart, Found, Tables
 from ._charts_arrivals import arrivals
 from ._charts_heatmap import heatmap
+from ._charts_moe import moe
 from ._charts_split import split
 from ._charts_time import step_line, waterfall
-from ._report_html import body
+from ._report_html import body, plain_body
 
 # No request can leave the page, whatever a recording's names hold.
 POLICY = (
@@ -26,7 +28,8 @@ POLICY = (
 def charts(tables: Tables, findings: Sequence[Found] = ()) -> list[Chart]:
     """Return all charts of canonical and derived tables; `findings` are those of a report document."""
     return [
-        waterfall(tables, findings), heatmap(tables), arrivals(tables), split(tables), step_line(tables, findings),
+        waterfall(tables, findings), *moe(tables), heatmap(tables), arrivals(tables), split(tables),
+        step_line(tables, findings),
     ]  # fmt: skip
 
 
@@ -40,16 +43,25 @@ def page(document: dict[str, Any], tables: Tables) -> str:
 
     The page loads nothing from anywhere: plotly.js stands in it once. Without JavaScript all words and tables stay.
     """
+    drawn = charts(tables, document["findings"])
+    return _whole("skewscope report", body(document, drawn), drawn)
+
+
+def standing(title: str, said: str, drawn: Sequence[Chart]) -> str:
+    """Return a page of any charts in the same manner: `said` stands below the title, both are foreign text."""
+    return _whole(title, plain_body(title, said, drawn), drawn)
+
+
+def _whole(title: str, inner: str, drawn: Sequence[Chart]) -> str:
     from plotly.offline import get_plotlyjs
 
-    drawn = charts(tables, document["findings"])
     data = {chart.name: json.loads(chart.figure.to_json()) for chart in drawn if chart.figure is not None}
     style, script = _asset("report.css"), _asset("report.js")
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>skewscope report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
     )
     scripts = (
         f'<script type="application/json" id="charts">{_inline(data)}</script>\n'
@@ -57,7 +69,7 @@ def page(document: dict[str, Any], tables: Tables) -> str:
         if data
         else ""
     )
-    return f"{head}{body(document, drawn)}{scripts}</body>\n</html>\n"
+    return f"{head}{inner}{scripts}</body>\n</html>\n"
 
 
 def _asset(name: str) -> str:

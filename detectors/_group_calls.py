@@ -17,6 +17,8 @@ from ._prices import severity
 
 SHORTEST, MOVED = "skewscope_collective_min_seconds", "skewscope_collective_bytes_total"
 CALLS = "skewscope_collectives_total"
+LEAST_SHARE = 0.005  # of the step: less is noise
+LONGER_RATIO = 0.25  # of what is usual: less is noise
 LINKS = ("skewscope_gpu_pcie_link_width_lanes", "skewscope_gpu_pcie_link_generation")
 
 
@@ -98,18 +100,25 @@ def narrow(tables: Frames, told: Signal, ranks: Array, mask: Array) -> bool:
 def from_the_start(found: Finding, tables: Frames, node: str, mask: Array) -> Finding:
     """Return a finding without a price, for want of a time before it, priced by the calls of the ranks on a host.
 
-    They take longer at best than those of other ranks in the same kind of group, so many times a step.
+    They take longer at best than those of other ranks in the same kind of group, so many times a step; the kinds of
+    calls that are much longer add up, since one follows the other.
     """
-    if found.lost_s > 0:
+    if found.lost_share >= LEAST_SHARE:
         return found
     lost_s, step_s = 0.0, float("nan")
     for one in calls(tables, bytes_ratio=np.inf):
-        excess_s = middle((one.told.values - one.usual[:, None])[mask]) * one.per_step
+        excess_s = middle((one.told.values - one.usual[:, None])[mask])
+        excess_s = np.where(excess_s >= LONGER_RATIO * middle(one.usual[mask][:, None]), excess_s, 0.0) * one.per_step
         here = excess_s[(one.told.node == node) & np.isfinite(excess_s)]
-        lost_s = max(lost_s, float(here.max(initial=0.0)))
+        lost_s += float(here.max(initial=0.0))
         step_s = step_seconds(tables, one.told, mask) if (one.told.node == node).any() else step_s
     if not (lost_s > 0 and step_s > 0):
-        return found
+        return replace(
+            found,
+            lost_s=0.0,
+            lost_share=0.0,
+            summary=f"{found.summary}; its price is unknown, for it was so from the start",
+        )
     share = min(lost_s / step_s, 1.0)
     least = min(severity(share), found.severity)
     return replace(found, lost_s=lost_s, lost_share=share, severity=least)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,11 @@ def finding(
         lost_s, share = cost.stalled(mask) if stalls else cost.lost(here if ranks is None else ranks, mask)
     by_loss = severity(share) if share > 0 else "S4"
     priced = f"{summary}; the job loses {lost_s * 1e3:.1f} ms ({share:.0%}) of each step" if lost_s > 0 else summary
+    subject = subject or told.subject(column)
+    if subject.kind == "gpu" and subject.rank < 0 and len(here) == 1:
+        subject = replace(subject, rank=here[0])
     return Finding(
-        condition=condition, subject=subject or told.subject(column), role=role,
+        condition=condition, subject=subject, role=role,
         severity=min(by_loss, least, key=SEVERITIES.index), confidence=confidence, window=told.window(mask),
         lost_s=lost_s, lost_share=share, evidence=tuple(evidence), summary=priced, advice=advice,
     )  # fmt: skip

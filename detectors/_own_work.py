@@ -9,7 +9,7 @@ import numpy as np
 from skewscope import subjects
 from skewscope.contracts import Frames
 from skewscope.signals.impact import JobCost
-from skewscope.signals.peers import peer_median
+from skewscope.signals.peers import LEAST_PEERS, peer_median
 from skewscope.signals.view import Signal, signal
 from skewscope.subjects import Subject
 
@@ -40,6 +40,25 @@ def stages(told: Signal, tables: Frames) -> Array:
     here = ranks[((ranks["job"].astype(str) == str(told.job[0])) & (ranks["pp"] >= 0)).to_numpy()]
     stage = dict(zip(here["rank"].tolist(), here["pp"].tolist(), strict=True))
     return np.array([stage.get(int(rank), -1) for rank in told.rank])
+
+
+def experts(told: Signal, tables: Frames) -> Array:
+    """Return [series]: the expert-parallel coordinate of each rank, which says whose experts it holds; -1 unknown."""
+    ranks = tables["ranks"]
+    here = ranks[((ranks["job"].astype(str) == str(told.job[0])) & (ranks["ep"] >= 0)).to_numpy()]
+    held = dict(zip(here["rank"].tolist(), here["ep"].tolist(), strict=True))
+    return np.array([held.get(int(rank), -1) for rank in told.rank])
+
+
+def peers(told: Signal, tables: Frames) -> Array:
+    """Return [series]: a name for those that do the same work: the stage, and the experts held where others hold them.
+
+    Ranks with other experts get other tokens, so that one may be slower for good reason (`moe-rank-imbalance`).
+    """
+    stage, held = stages(told, tables), experts(told, tables)
+    both = stage * (int(held.max(initial=-1)) + 2) + held
+    _, count = np.unique(both, return_counts=True)
+    return both if len(count) and count.min() > LEAST_PEERS + 1 else stage
 
 
 def spread(ratio: Array) -> Array:

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from skewscope import subjects
 from skewscope.contracts import Frames
-from skewscope.signals.view import Signal, remembered, signal
+from skewscope.signals.view import Signal, parsed, remembered, signal
 from skewscope.subjects import Subject
 
 Array = np.ndarray[Any, Any]
@@ -21,6 +22,7 @@ SENT_PACKETS, RECEIVED_PACKETS = (f"skewscope_rdma_{way}_packets_total" for way 
 ERRORS, LINK_EVENTS = "skewscope_rdma_errors_total", "skewscope_rdma_link_events_total"
 RETRANSMITTED, GIVEN_UP = "skewscope_rdma_retransmissions_total", "skewscope_rdma_retries_exceeded_total"
 CONGESTED, WAITED = "skewscope_rdma_congestion_events_total", "skewscope_rdma_transmit_wait_ticks_total"
+INFO = "skewscope_rdma_info"
 PAUSES, PAUSED = "skewscope_nic_pause_frames_total", "skewscope_nic_pause_seconds_total"
 NIC_ERRORS, STALLED = "skewscope_nic_errors_total", "skewscope_nic_pcie_stalled_seconds_total"
 WIDE_RATIO = 0.25  # conditions A11: evidence on a quarter of the peers moves the cause to what they share
@@ -54,6 +56,20 @@ def grown(told: Signal, tables: Frames, metric: str, **labels: str | tuple[str, 
     """Return by how much a counter of these ports grew, [windows, ports]; 0 where it is not told though the port is."""
     found = told.aligned(known(tables, metric, "increase", **labels))
     return np.where(np.isnan(found) & np.isfinite(told.values), 0.0, found)
+
+
+def kinds(tables: Frames) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return (host, device) -> (link layer, board) of the ports that tell what they are."""
+    return remembered(tables["windows"], "kinds of ports", lambda: _kinds(tables["windows"]))
+
+
+def _kinds(table: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:
+    rows = table.loc[(table["metric"] == INFO).to_numpy(), ["node", "device", "labels"]].drop_duplicates()
+    found = {}
+    for node, device, text in rows.astype(str).itertuples(index=False):
+        told = parsed(text)
+        found[node, device] = (told.get("link_layer", ""), told.get("board", ""))
+    return found
 
 
 def low_quantile(values: Array, share: float) -> Array:

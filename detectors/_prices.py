@@ -166,8 +166,8 @@ def lost_share_alert(condition: str, lost_share: float, for_s: int, severity: st
     name = "".join(part.capitalize() for part in condition.split("-"))
     return Rule(
         f"Skewscope{name}",
-        f'skewscope_finding_active{{condition="{condition}"}} == 1 and on (subject) '
-        f'skewscope_finding_lost_share_ratio{{condition="{condition}"}} >= {lost_share:g}',
+        f'skewscope_finding_lost_share_ratio{{condition="{condition}"}} >= {lost_share:g} and on (subject) '
+        f'skewscope_finding_active{{condition="{condition}"}} == 1',
         for_s, severity, summary,
         "{{ $labels.subject }} costs {{ $value | humanizePercentage }} of every step",
     )  # fmt: skip

@@ -8,10 +8,13 @@ Why it hurts
 How it is seen
     The rank's own work between arrivals, with all waiting taken out, exceeds the median of its peers (same stage, same
     calls) in most steps, and replaying the job with the usual work on that rank shortens the step. The culprit waits
-    least inside the collective. A loss below a tenth of the step must show in nearly every step: busy hosts alone make
-    somebody a little slower more often than not. Not to be confused with a rank that is late because it waited for
-    somebody else (pipeline neighbours: its waiting is not its work), with a slowest rank that changes from step to
-    step (`data-sequence-skew`), or with late input (`data-loader-stall`), which this room leaves to theirs.
+    least inside the collective. A loss below a tenth of the step must show in nearly every step, and in eight at least:
+    busy hosts alone make somebody a little slower more often than not. Not to be confused with a rank that is late
+    because it waited for somebody else (pipeline neighbours: its waiting is not its work), with a slowest rank that
+    changes from step to step (`data-sequence-skew`), or with late input (`data-loader-stall`), which this room leaves
+    to theirs.
+    Live, own work is step time less the time in collectives: 1.1 times that of the peers or more, while input, copies,
+    garbage collection, processors, tokens and clocks do not explain it.
 
 What to do
     Look at that rank's GPU (clocks, throttle reasons, ECC), then its host (CPU pressure, foreign processes). If the
@@ -22,13 +25,20 @@ What to do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
 
 from skewscope import subjects
-from skewscope.contracts import Finding, Frames, Rule, World
+from skewscope.contracts import Evidence, Finding, Frames, Rule, World
+from skewscope.signals.persistence import lasting
+from skewscope.signals.view import Signal
 
-from . import _priced_worlds, _prices
+from . import _crowds, _late_ranks, _live, _priced_worlds, _prices
+from ._live_worlds import Fleet
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class CollLateRank:
     """Thresholds: share of steps in which it is the slowest, share of the step it costs, certainty, peers."""
 
     category: ClassVar[str] = "collective"
-    needs: ClassVar[tuple[str, ...]] = ("blame", "arrivals", "rank_steps", "step_times")
+    needs: ClassVar[tuple[str, ...]] = ("blame", "arrivals", "rank_steps", "step_times", "windows", "ranks")
 
     hit_share_ratio: float = 0.5
     lost_share_ratio: float = 0.05
@@ -46,10 +56,18 @@ class CollLateRank:
     confidence_ratio: float = 0.9
     fewest_peers_count: int = 2
     fewest_steps_count: int = 3
+    small_fewest_steps_count: int = 8  # for a small loss: who shares a core on a busy host is last for a few steps
     other_cause_ratio: float = 0.6
     always_last_ratio: float = 0.9
     least_share_ratio: float = 0.001  # always last by less of a step is of no use to anybody
     fewest_calls_count: int = 12
+    slow_ratio: float = 1.10  # live: own work of a step against the peers' {Greyhound}
+    strong_ratio: float = 1.20  # live {OWN}: such work needs one window less
+    spread_z: float = 4.0  # live {OWN}: robust deviations by which healthy ranks differ
+    explained_ratio: float = 0.5  # live {OWN}: of the excess; then another condition is the cause
+    crowd_ratio: float = 0.25  # live {A11}: so many at once are no single rank
+    held_count: int = 4  # live {A12}: windows; last resort, after whatever says why
+    of_count: int = 5
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return one finding per rank that is consistently late through its own work."""
@@ -58,12 +76,46 @@ class CollLateRank:
         yield from found
         if not loud:
             yield from self._always_last(tables)
+        if not found:
+            yield from self._live(tables)
+
+    def _live(self, tables: Frames) -> Iterable[Finding]:
+        """Yield the ranks whose own work live metrics show to be long."""
+        for job in _late_ranks.late(tables, self):
+            told = job.told
+            strong = job.suspect & (job.ratio >= self.strong_ratio)
+            mask = lasting(job.suspect, self.held_count, self.of_count, strong)
+            for one in _crowds.found(told, mask, tables):
+                if one.subject is None:
+                    yield self._live_finding(tables, told, one, job.usual)
+
+    def _live_finding(self, tables: Frames, told: Signal, one: _crowds.Found, usual: Array) -> Finding:
+        column, own_s, usual_s = one.column, one.mean(told.values), one.mean(usual)
+        rank, node = int(told.rank[column]), str(told.node[column])
+        found = _live.finding(
+            "coll-late-rank", tables, told, column, one.mask, role="culprit", confidence=0.8, least="S4",
+            subject=subjects.rank(str(told.job[column]) or "job", rank, node=node), ranks=[rank],
+            evidence=(
+                Evidence("own_work_per_step", own_s, usual_s, self.slow_ratio * usual_s, "s"),
+                Evidence("own_work_against_peers", own_s / usual_s, 1.0, self.slow_ratio, "ratio"),
+            ),
+            summary=f"rank {rank} on {node} needs {own_s * 1e3:.0f} ms for its part of a step, its peers "
+            f"{usual_s * 1e3:.0f} ms, and nothing that is measured explains it",
+            advice=f"look at what the process of rank {rank} does between collectives (`py-spy dump`), then at its "
+            "host; exclude the node at the next restart",
+        )  # fmt: skip
+        return found if found.lost_share >= self.lost_share_ratio else replace(found, role="context")
 
     def _is_loud(self, row: _prices.Price) -> bool:
-        often = self.hit_share_ratio if row.lost_share_ratio >= self.plain_share_ratio else self.small_hit_share_ratio
+        plain = row.lost_share_ratio >= self.plain_share_ratio
+        often = self.hit_share_ratio if plain else self.small_hit_share_ratio
         steady = row.hit_share_ratio >= often and row.confidence_ratio >= self.confidence_ratio
         costly = row.lost_share_ratio >= self.lost_share_ratio and row.rate_ratio >= self.rate_ratio
-        return steady and costly and row.steps_count >= self.fewest_steps_count
+        return (
+            steady
+            and costly
+            and row.steps_count >= (self.fewest_steps_count if plain else self.small_fewest_steps_count)
+        )
 
     def _has_another_cause(self, tables: Frames, row: _prices.Price) -> bool:
         known = sum(_prices.lost(tables, "rank", cause, row.rank) for cause in ("input", "gc", "checkpoint"))
@@ -147,6 +199,9 @@ class CollLateRank:
         yield World("little-but-always", _priced_worlds.arriving(late_ratio=1.0), frozenset({"job/rank2"}))
         yield World("little-and-often", _priced_worlds.arriving(late_ratio=0.7))
         yield World("input", _priced_worlds.priced(rank=3, lost_share=0.2, causes={"input": 0.18}))
+        yield World("live-quiet", Fleet().tables())
+        yield World("live-near-miss", Fleet().late(5, 0.02).tables())
+        yield World("live", Fleet().late(5, 0.12).tables(), frozenset({"llm/rank5"}))
 
 
 def _subject(tables: Frames, rank: int, stage: int) -> subjects.Subject:

@@ -102,11 +102,10 @@ class CollMissingRank:
         )  # fmt: skip
 
     def alert(self) -> Rule:
-        """Return the alert: the finding holds longer than the shortest wait."""
+        """Return the alert: `watch` has found it; the wait is part of the finding."""
         return Rule(
             "SkewscopeMissingRank",
-            "min_over_time(skewscope_finding_active"
-            f'{{condition="coll-missing-rank",role="culprit"}}[{self.shortest_wait_s:g}s]) == 1',
+            'skewscope_finding_active{condition="coll-missing-rank",role="culprit"} == 1',
             0, "critical", "{{ $labels.subject }} never came to a collective",
             "the job stands still: all others wait for {{ $labels.subject }} on {{ $labels.node }}",
         )  # fmt: skip

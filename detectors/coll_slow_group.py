@@ -98,8 +98,8 @@ class CollSlowGroup:
         """Return the alert: the finding stays active and costs its share."""
         return Rule(
             "SkewscopeSlowGroup",
-            'skewscope_finding_active{condition="coll-slow-group"} == 1 and on (subject) '
-            f'skewscope_finding_lost_share_ratio{{condition="coll-slow-group"}} >= {self.lost_share_ratio:g}',
+            f'skewscope_finding_lost_share_ratio{{condition="coll-slow-group"}} >= {self.lost_share_ratio:g} '
+            'and on (subject) skewscope_finding_active{condition="coll-slow-group"} == 1',
             240, "warning", "{{ $labels.subject }} is slower than its siblings",
             "{{ $labels.subject }} costs {{ $value | humanizePercentage }} of every step",
         )  # fmt: skip

@@ -71,8 +71,8 @@ class CollSlowLink:
         """Return the alert: a pair is this much slower than the others by the agents' probes."""
         return Rule(
             "SkewscopeCollSlowLink",
-            'skewscope_finding_active{condition="coll-slow-link"} == 1 and on (subject) '
-            f'skewscope_finding_score_ratio{{condition="coll-slow-link"}} >= {self.slow_ratio:g}',
+            f'skewscope_finding_score_ratio{{condition="coll-slow-link"}} >= {self.slow_ratio:g} and on (subject) '
+            'skewscope_finding_active{condition="coll-slow-link"} == 1',
             240, "warning", "the path {{ $labels.subject }} is slow",
             "{{ $labels.subject }} is {{ $value | humanize }} times slower than other pairs",
         )  # fmt: skip

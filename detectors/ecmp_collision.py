@@ -28,7 +28,7 @@ import numpy as np
 
 from skewscope import subjects
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
 
 from . import _live, _ports
@@ -64,6 +64,8 @@ class EcmpCollision:
     bytes_ratio: float = 1.1  # D: more bytes take longer, rightly
     windows_count: int = 8  # D: constant for the whole job
     of_windows_count: int = 10
+    strong_windows_count: int = 4  # D: others, who may explain it, need two or three
+    of_strong_windows_count: int = 5
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return one finding per job with a slow group and no other cause."""
@@ -71,7 +73,9 @@ class EcmpCollision:
         for one in calls(tables, self.bytes_ratio):
             told, usual = one.told, one.usual[:, None]
             slow = (told.values * self.bandwidth_ratio >= usual) & (told.values - usual >= self.least_s)
+            much = slow & (told.values >= (1 + STRONG_RATIO * (1 / self.bandwidth_ratio - 1)) * usual)
             slow = lasting(slow, self.windows_count, self.of_windows_count)
+            slow |= lasting(much, self.strong_windows_count, self.of_strong_windows_count)
             excess_s = float(np.where(slow, told.values - usual, 0.0).max(initial=0.0))
             if excess_s > dearest.get(str(told.job[0]), (0.0,))[0]:
                 dearest[str(told.job[0])] = excess_s, one, slow

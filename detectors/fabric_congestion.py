@@ -28,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
 
 from . import _live, _ports
@@ -59,8 +59,11 @@ class FabricCongestion:
             return
         notified = self._notified(told, tables)
         restarts = _ports.grown(told, tables, RETRANSMITTED, cause="slow_restart") / told.window_s
-        crowded = (notified >= self.notified_ratio) | (restarts > self.restarts_per_s)
-        crowded = lasting(crowded, self.windows_count, self.of_windows_count)
+        some, strong = (
+            (notified >= times * self.notified_ratio) | (restarts > times * self.restarts_per_s)
+            for times in (1.0, STRONG_RATIO)
+        )
+        crowded = lasting(some, self.windows_count, self.of_windows_count, strong)
         for scope in _ports.scopes(told, crowded, self.hosts_count):
             column = scope.worst(notified + restarts)
             share, slow = (_live.mean_in(one[:, column], scope.mask) for one in (notified, restarts))

@@ -28,7 +28,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from . import _clocks, _crowds, _live
@@ -63,10 +63,12 @@ class GpuClockPinnedLow:
         if not near.any():
             return
         setting = self._setting(told, tables)
-        low = (told.values <= self.clock_ratio * usual) | (near & (np.nan_to_num(setting) >= self.setting_ratio))
+        far, named = told.values <= self.clock_ratio * usual, np.nan_to_num(setting) >= self.setting_ratio
+        low = far | (near & named)
         low &= _live.busy(told, tables) & ~_clocks.held_back(told, tables)
         low &= ~_clocks.held_back(told, tables, ("sw_power_cap",), self.power_cap_ratio)
-        mask = lasting(low, self.held_count, self.of_count)
+        strong = (far & named) | (told.values <= (1 - STRONG_RATIO * (1 - self.clock_ratio)) * usual)
+        mask = lasting(low, self.held_count, self.of_count, strong)
         few = _clocks.sizes(groups) <= self.peers_count
         for one in _crowds.found(told, mask, tables):
             yield self._finding(tables, told, one, usual, setting, bool(few[one.column]))
@@ -116,7 +118,7 @@ class GpuClockPinnedLow:
             _clocks.SECONDS, 27.0, labels="reason=sw_power_cap", nodes=["n1"], devices=["gpu2"]).tables())  # fmt: skip
         yield World("hot", _locked(1.0e9).put(
             _clocks.SECONDS, 20.0, labels="reason=hw_thermal", nodes=["n1"], devices=["gpu2"]).tables())  # fmt: skip
-        yield World("dip", _locked(1.0e9, until=12).tables())
+        yield World("dip", _locked(1.5e9, until=12).tables())
         yield World("locked", _locked(1.2e9).late(6, 0.2).tables(), frozenset({"n1/gpu2"}))
         yield World("set-lower", _locked(1.66e9, app_clocks=1.0).tables(), frozenset({"n1/gpu2"}))
         yield World("host", _locked(1.2e9, devices=("gpu0", "gpu1", "gpu2", "gpu3")).tables(), frozenset({"n1"}))

@@ -6,8 +6,9 @@ Why it hurts
 
 How it is seen
     The driver counts the time in which heat (`hw_thermal`, `sw_thermal`) or the external brake (`hw_power_brake`) held
-    the clocks. A twentieth of the time, in most of the last windows, of a GPU that computes. One GPU is about its
-    cooling; most GPUs of a host are about the host, several hosts about their rack's power or air.
+    the clocks. A twentieth of the time, in most of the last windows, of a GPU that computes; a tenth of the time needs
+    one window less. One GPU is about its cooling; most GPUs of a host are about the host, several hosts about their
+    rack's power or air.
 
 Look-alikes
     `gpu-power-cap`: the limit in software, normal at full load. `gpu-clock-pinned-low`: locked clocks, no heat. Idle
@@ -28,7 +29,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from . import _clocks, _crowds, _live
@@ -57,7 +58,7 @@ class GpuHwSlowdown:
 
     slowed_ratio: float = 0.05  # conditions A3: warn
     severe_ratio: float = 0.20  # conditions A3: critical
-    held_count: int = 3  # A12: two windows warn; one more, as a short excess may touch two
+    held_count: int = 3  # A12: two windows warn; one more where it is weak, as a short excess may touch two
     of_count: int = 4
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
@@ -66,7 +67,8 @@ class GpuHwSlowdown:
         slowed = told.values >= self.slowed_ratio
         if not slowed.any():
             return
-        mask = lasting(slowed & _live.busy(told, tables), self.held_count, self.of_count)
+        strong = told.values >= STRONG_RATIO * self.slowed_ratio
+        mask = lasting(slowed & _live.busy(told, tables), self.held_count, self.of_count, strong)
         clock = told.aligned(signal(tables, _clocks.SM_CLOCK, domain="sm"))
         usual = peer_median(clock, _live.roles(told, tables))
         for one in _crowds.found(told, mask, tables):
@@ -105,7 +107,7 @@ class GpuHwSlowdown:
         """Return worlds: no heat, below the line, one short excess, a power cap, idle; one GPU, a host, a rack."""
         yield World("quiet", _slowed(0.0))
         yield World("near-miss", _slowed(0.04))
-        yield World("one-burst", _slowed(0.5, until=12))
+        yield World("one-burst", _slowed(0.09, until=12))
         yield World("power-capped", _slowed(0.9, reason="sw_power_cap", nodes=("n0", "n1"), gpus=4))
         idle = Fleet().put(_live.UTILIZATION, 0.0, nodes=["n1"], devices=["gpu2"])
         idle.put(_clocks.OBSERVED, 15.0, labels="reason=hw_slowdown", nodes=["n1"], devices=["gpu2"])

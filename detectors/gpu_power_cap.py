@@ -6,7 +6,8 @@ Why it hurts
 
 How it is seen
     The time at the limit (`sw_power_cap`) exceeds that of the peers of its job by twenty points, or is most of the
-    time under a limit lower than theirs, and its SM clock is 5 % below theirs, in most of the last windows.
+    time under a limit lower than theirs, and its SM clock is 5 % below theirs, in most of the last windows; with 10 %
+    below, one window less is enough.
 
 Look-alikes
     All GPUs capped alike: normal at full load. `gpu-hw-slowdown`: heat or a brake holds the clocks. A rank with more
@@ -28,7 +29,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from . import _clocks, _crowds, _live
@@ -69,7 +70,8 @@ class GpuPowerCap:
         more = told.values >= usual + self.above_peers_ratio
         suspect &= more | (lower & (told.values >= self.mostly_ratio))
         suspect &= _live.busy(told, tables) & ~_clocks.held_back(told, tables)
-        mask = lasting(suspect, self.held_count, self.of_count)
+        strong = clock <= (1 - STRONG_RATIO * (1 - self.clock_ratio)) * clock_usual
+        mask = lasting(suspect, self.held_count, self.of_count, strong)
         greedy = self._greedy(told, tables, groups) & ~lower
         few = _clocks.sizes(groups) <= self.peers_count
         for one in _crowds.found(told, mask, tables):

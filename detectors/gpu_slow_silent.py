@@ -29,12 +29,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.impact import JobCost, costs
-from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import QUICK_COUNT, QUICK_OF_COUNT, lasting
 from skewscope.signals.view import Signal
 
-from . import _crowds, _live, _own_work
+from . import _crowds, _late_ranks, _live, _own_work
 from ._live_worlds import Fleet
 
 Array = np.ndarray[Any, Any]
@@ -48,6 +46,7 @@ class GpuSlowSilent:
     needs: ClassVar[tuple[str, ...]] = ("windows", "ranks")
 
     slow_ratio: float = 1.10  # Greyhound validates compute at 1.1 times the median
+    strong_ratio: float = 1.15  # OWN: in two of three windows, of which the first may be slow for a part of it only
     severe_ratio: float = 1.50  # conditions A3: critical
     spread_z: float = 4.0  # OWN: healthy ranks differ by 3 to 9 % in recordings; beyond 4 robust deviations
     explained_ratio: float = 0.5  # OWN: of the excess; then another condition is the cause
@@ -58,26 +57,16 @@ class GpuSlowSilent:
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return a finding per GPU whose rank computes slower than its peers without a known reason."""
-        for cost in costs(tables).jobs.values():
-            if len(cost.rank) > 2:
-                yield from self._of_job(tables, cost)
+        for job in _late_ranks.late(tables, self):
+            yield from self._of_job(tables, job)
 
-    def _of_job(self, tables: Frames, cost: JobCost) -> Iterable[Finding]:
-        told = _own_work.seconds(cost)
-        groups = _own_work.stages(told, tables)
-        usual = peer_median(told.values, groups)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = told.values / usual
-        suspect = (ratio >= self.slow_ratio) & (ratio >= 1 + self.spread_z * _own_work.spread(ratio))
-        if not suspect.any() or suspect.any(axis=0).sum() > max(1.0, self.crowd_ratio * len(told)):
-            return
-        explained_s = _own_work.explained(told, tables, groups)
-        suspect &= explained_s < self.explained_ratio * (told.values - usual)
-        suspect &= ratio / _own_work.more_work(told, tables, groups) >= self.slow_ratio
-        suspect &= _live.busy(told, tables) & ~_own_work.clock_is_low(told, tables, groups)
+    def _of_job(self, tables: Frames, job: _late_ranks.Late) -> Iterable[Finding]:
+        told, usual, ratio, groups = job.told, job.usual, job.ratio, job.groups
+        suspect = job.suspect & _live.busy(told, tables)
         active = _own_work.sm_active(told, tables, groups)
         suspect &= ~(active < 0.99)  # its SMs are not active longer: it waits for something that is not measured
-        mask = lasting(suspect, self.held_count, self.of_count)
+        strong = suspect & (ratio >= self.strong_ratio)
+        mask = lasting(suspect, self.held_count, self.of_count) | lasting(strong, QUICK_COUNT, QUICK_OF_COUNT)
         for one in _crowds.found(told, mask, tables):
             yield self._finding(tables, told, one, usual, active, _own_work.host_is_told(tables))
 
@@ -119,7 +108,7 @@ class GpuSlowSilent:
         )  # fmt: skip
 
     def cases(self) -> Iterable[World]:
-        """Return worlds: equal, 9 % slower, hot, a low clock, input, more work, a host; slow with and without GPM."""
+        """Return worlds: equal, 9 % slower, hot, a low clock, input, more work, a host; a little, much, without GPM."""
         yield World("quiet", _slow(0.0).tables())
         yield World("near-miss", _slow(0.04).tables())
         one: dict[str, Any] = {"nodes": ["n1"], "devices": ["gpu2"], "since": 10}
@@ -134,6 +123,7 @@ class GpuSlowSilent:
         yield World("more-work", more.put(_own_work.WORK, 1.3e6, labels="unit=tokens", **one).tables())
         yield World("host-is-late", _slow(0.15, active_s=0.0).tables())
         yield World("all-of-a-stage", _slow(0.15, ranks=(4, 5, 6, 7)).tables())
+        yield World("little", _slow(0.055).tables(), frozenset({"n1/gpu2"}))
         yield World("slow", _slow(0.15).tables(), frozenset({"n1/gpu2"}))
         yield World("no-gpm", _slow(0.15, gpm=False).tables(), frozenset({"n1/gpu2"}))
 

@@ -32,7 +32,7 @@ from skewscope import subjects
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, Window, World
 from skewscope.frames import all_tables, frame
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 from skewscope.subjects import Subject
 
@@ -66,7 +66,8 @@ class HostClockSkew:
         told = signal(tables, OFFSET)
         peers = peer_median(told.values, np.zeros(len(told)))
         beyond = np.abs(told.values - np.where(np.isfinite(peers), peers, 0.0))
-        mask = lasting(beyond > self.offset_s, self.held_count, self.of_count)
+        strong = beyond > STRONG_RATIO * self.offset_s
+        mask = lasting(beyond > self.offset_s, self.held_count, self.of_count, strong)
         for column in columns(mask):
             yield self._finding(told, column, mask[:, column], beyond[:, column])
 

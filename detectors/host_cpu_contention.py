@@ -28,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from ._live_groups import Array, Group, groups, judged, usual
@@ -90,8 +90,9 @@ class HostCpuContention:
             )  # fmt: skip
 
     def _mask(self, values: Array, expected: Array, least: float) -> Array:
-        waits = (values - expected >= least) & (values >= self.peers_ratio * expected)
-        return lasting(waits, self.held_count, self.of_count)
+        beyond = values - expected
+        waits = (beyond >= least) & (values >= self.peers_ratio * expected)
+        return lasting(waits, self.held_count, self.of_count, strong=beyond >= STRONG_RATIO * least)
 
     def _evidence(self, tables: Frames, told: Signal, group: Group, first: Evidence) -> tuple[Evidence, ...]:
         pressure = signal(tables, PRESSURE, take="increase", resource="cpu", kind="some").rate()
@@ -135,7 +136,7 @@ class HostCpuContention:
         quiet, starving = {"value": 0.003}, {"value": 0.4, "since": 10}
         yield World("quiet", _world(quiet).tables())
         yield World("near-miss", _world(quiet, {"value": 0.052, "since": 10}).tables())
-        yield World("single-window", _world(quiet, {"value": 0.4, "since": 10, "until": 12}).tables())
+        yield World("single-window", _world(quiet, {"value": 0.4, "since": 10, "until": 11}).tables())
         yield World("all-busy", _world({"value": 0.3}).tables())
         yield World("look-alike-late", _world(quiet).late(1, 0.1).tables())
         yield World("starving", _world(quiet, starving).late(1, 0.1).tables(), frozenset({"n0/gpu1"}))

@@ -30,7 +30,7 @@ import numpy as np
 from skewscope import subjects
 from skewscope.contracts import Check, Finding, Frames, Rule, World
 from skewscope.signals.impact import costs
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 
 from . import _live, _live_shares, _live_worlds, _priced_worlds, _prices
 
@@ -61,7 +61,8 @@ class HostGcPause:
         for job in dict.fromkeys(jobs.tolist()):
             cost, of_job = costs(tables).jobs.get(str(job)), told.values[:, jobs == job]
             shares = np.nansum(of_job, axis=1)
-            mask = lasting(shares[:, None] >= self.lost_share_ratio, self.held_count, self.of_count)[:, 0]
+            much, more = (shares[:, None] >= times * self.lost_share_ratio for times in (1.0, STRONG_RATIO))
+            mask = lasting(much, self.held_count, self.of_count, strong=more)[:, 0]
             if cost is None or not mask.any():
                 continue
             paused, longest = float(shares[mask].mean()), float(np.nanmax(of_job[mask]))

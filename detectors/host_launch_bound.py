@@ -52,6 +52,7 @@ class HostLaunchBound:
     needs: ClassVar[tuple[str, ...]] = ("windows",)
 
     void_ratio: float = 0.10  # of the wall time, beyond the peers' or its own {conditions A1: gaps above 10 % of T}
+    strong_ratio: float = 0.15  # of the wall time: so much needs one window less {D}
     busy_ratio: float = 0.85  # gaps between kernels do not show in utilisation, stalls do {D}
     cpu_ratio: float = 0.7  # of a core: a thread that launches all the time {D}
     delay_ratio: float = 0.05  # beyond the peers': then the thread waits for a CPU {conditions A1}
@@ -72,7 +73,8 @@ class HostLaunchBound:
         if not mask.any():
             return
         mask &= self._launching(tables, told)
-        for group in groups(told, lasting(mask, self.held_count, self.of_count), tables):
+        strong = excess >= self.strong_ratio
+        for group in groups(told, lasting(mask, self.held_count, self.of_count, strong), tables):
             void, more = group.mean(told.values), group.mean(excess)
             busy = group.mean(told.aligned(signal(tables, UTILIZATION)))
             yield judged(

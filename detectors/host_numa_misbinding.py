@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import signal
 
 from ._live_groups import groups, judged, usual
@@ -43,13 +43,14 @@ class HostNumaMisbinding:
 
     local_ratio: float = 0.05  # no common CPU {conditions A1, D}; unbound is 1/2 to 1/8, by the count of NUMA nodes
     cost_ratio: float = 0.02  # of the step: below it is context {D}
-    held_count: int = 4  # windows; a binding does not come and go {D}
-    of_count: int = 5
+    held_count: int = 3  # windows of 30 s {conditions A12}
+    of_count: int = 4
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return one finding per rank that is bound elsewhere, per host of such ranks, or for the job."""
         told = signal(tables, LOCAL)
-        mask = lasting(told.values < self.local_ratio, self.held_count, self.of_count)
+        far, strong = told.values < self.local_ratio, told.values < self.local_ratio / STRONG_RATIO
+        mask = lasting(far, self.held_count, self.of_count, strong)
         if not mask.any():
             return
         expected = usual(told, tables)

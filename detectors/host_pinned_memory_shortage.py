@@ -29,7 +29,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from ._live import roles
@@ -65,7 +65,8 @@ class HostPinnedMemoryShortage:
         usual = peer_median(copies.values, roles(copies, tables))
         excess = told.aligned(replace(copies, values=copies.values - usual))
         mask = short & (excess >= self.excess_ratio) & ~self._other_reasons(tables, told)
-        for group in groups(told, lasting(mask, self.held_count, self.of_count), tables):
+        strong = excess >= STRONG_RATIO * self.excess_ratio
+        for group in groups(told, lasting(mask, self.held_count, self.of_count, strong), tables):
             own, others, longer = group.mean(told.values), group.mean(peers), group.mean(excess)
             yield judged(
                 "host-pinned-memory-shortage", tables, told, group, cost_ratio=self.cost_ratio,

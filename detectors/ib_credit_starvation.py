@@ -27,7 +27,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
 
 from . import _live, _ports
@@ -65,8 +65,11 @@ class IbCreditStarvation:
         alone = much & (ticks * self.peers_waited_ratio >= peers * self.waited_ratio)
         alone &= per_byte >= self.per_byte_ratio * np.nan_to_num(peers_per_byte)
         risen = much & (per_byte >= self.per_byte_ratio * _ports.low_quantile(per_byte, 0.25))
-        bad = lasting(alone | risen, self.windows_count, self.of_windows_count)
-        single = lasting(alone | (risen & np.isnan(peers)), self.windows_count, self.of_windows_count)
+        strong = share >= STRONG_RATIO * self.waited_ratio
+        bad, single = (
+            lasting(one, self.windows_count, self.of_windows_count, strong)
+            for one in (alone | risen, alone | (risen & np.isnan(peers)))
+        )
         receivers = self._stalled(told, tables)
         for scope in _ports.scopes(told, bad):
             if scope.subject.kind == "nic" and not single[:, scope.columns].any():
@@ -76,7 +79,8 @@ class IbCreditStarvation:
     def _stalled(self, told: Signal, tables: Frames) -> Array:
         """Return [windows, ports]: where a receiver cannot write to its host's memory."""
         waited = _ports.grown(told, tables, STALLED, direction="write") / told.window_s
-        return lasting(waited >= self.stalled_ratio, self.windows_count, self.of_windows_count)
+        strong = waited >= STRONG_RATIO * self.stalled_ratio
+        return lasting(waited >= self.stalled_ratio, self.windows_count, self.of_windows_count, strong)
 
     def _waits(self, tables: Frames, told: Signal, scope: _ports.Scope, waits: tuple[Array, Array, Array],
                receivers: Array) -> Finding:  # fmt: skip

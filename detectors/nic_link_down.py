@@ -11,7 +11,7 @@ How it is seen
 
 Look-alikes
     A port that nobody has cabled is down on every host, always: that is no fault. A port that comes back within a
-    minute is `nic-link-flap` where it repeats. A fleet of mixed adapters has mixed rates (then many are "slow").
+    minute is `nic-link-flap` where it repeats. Another board has another rate: `nic-mixed-kinds`.
 
 What to do
     Look at the cable, optic and switch port; swap one end at a time. Keep new work away from the host meanwhile.
@@ -106,7 +106,9 @@ class NicLinkDown:
         rate = told.values
         up = ~(told.aligned(_ports.known(tables, UP, "low")) < 1)  # a port that is down tells the lowest rate
         before = np.maximum.accumulate(np.where(up, np.nan_to_num(rate), 0.0), axis=0)
-        peers = peer_median(np.where(up, rate, np.nan), told.device)
+        board = _ports.kinds(tables)  # other boards have other rates: see `nic-mixed-kinds`
+        alike = [f"{at[1]} {board.get(at, '')}" for at in zip(told.node.tolist(), told.device.tolist(), strict=True)]
+        peers = peer_median(np.where(up, rate, np.nan), np.array(alike, dtype=object))
         few = _ports.others_mean((rate < self.rate_ratio * peers).astype(float), told.device) < _ports.WIDE_RATIO
         usual = np.where(few, np.fmax(before, peers), before)
         slow = lasting(up & (rate < self.rate_ratio * usual), self.slow_windows_count, self.slow_windows_count)

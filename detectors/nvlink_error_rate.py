@@ -6,7 +6,8 @@ Why it hurts
 
 How it is seen
     Replays, recoveries or checksum errors of a GPU's links grow in more than half of the windows of seven minutes, and
-    its peers have three times less; or the effective bit error ratio, after correction, exceeds one in a million.
+    its peers have three times less; from ten a window on most of the last windows are enough. Or the effective bit
+    error ratio, after correction, exceeds one in a million.
 
 Look-alikes
     One burst after a reset or retraining. Symbol errors before correction are normal on fast links. All GPUs alike:
@@ -28,7 +29,7 @@ import numpy as np
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.impact import costs
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from . import _clocks, _crowds, _live, _xids
@@ -54,6 +55,7 @@ class NvlinkErrorRate:
     of_count: int = 15
     times_ratio: float = 3.0  # OWN: against peers
     bit_error_ratio: float = 1e-6  # conditions A4: cyclecloud-healthagent warns of the effective ratio
+    often_count: float = 10.0  # OWN: errors in a window: no chance, so it need not be so for minutes
     held_count: int = 3  # A12
     ratio_of_count: int = 4
     cost_ratio: float = 0.005  # OWN: of the step; below it is a note
@@ -69,7 +71,10 @@ class NvlinkErrorRate:
         usual = np.nan_to_num(peer_median(count, np.zeros(len(told))))
         many = (count >= self.errors_count) & (count >= self.times_ratio * usual)
         worse = ratio > self.bit_error_ratio
-        mask = lasting(many, self.grows_count, self.of_count) | lasting(worse, self.held_count, self.ratio_of_count)
+        often, more = count >= self.often_count, count >= STRONG_RATIO * self.often_count
+        mask = lasting(many, self.grows_count, self.of_count)
+        mask |= lasting(many & often, self.held_count, self.ratio_of_count, strong=more)
+        mask |= lasting(worse, self.held_count, self.ratio_of_count, strong=ratio > STRONG_RATIO * self.bit_error_ratio)
         for one in _crowds.found(told, mask, tables):
             yield self._finding(tables, told, one, count, ratio)
 

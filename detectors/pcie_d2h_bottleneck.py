@@ -12,8 +12,10 @@ How it is seen
     latency between tokens of that host tells the price.
 
 Look-alikes
-    Checkpoints: all ranks send, for a short time. `pcie-link-degraded`: the same bytes fill a lesser link; told there.
-    `srv-egress-backlog`: bytes left the GPU in time and wait in the host. `host-launch-bound`: it sends no more.
+    `pcie-h2d-starvation`: what fills the link goes out as well, but the rank waits for copies to it, in a phase of its
+    own; told there. Checkpoints: all ranks send, for a short time. `pcie-link-degraded`: the same bytes fill a lesser
+    link; told there. `srv-egress-backlog`: bytes left the GPU in time and wait in the host. `host-launch-bound`: it
+    sends no more.
 
 What to do
     Copy asynchronously to pinned memory on a stream of its own, log every hundredth step, reduce on the GPU before
@@ -36,11 +38,11 @@ from skewscope.signals.view import Signal, signal
 from ._live import roles
 from ._live_groups import BEFORE, Array, Group, groups, judged
 from ._live_pci import SENT, below_max, capacity
+from ._live_shares import PHASES, share_of_step
 from ._live_worlds import Fleet
 from ._prices import severity
 
 TOKENS = "skewscope_serving_inter_token_latency_seconds"
-PHASES = "skewscope_phase_seconds_total"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class PcieD2hBottleneck:
     sent_ratio: float = 0.10  # of the link's time at full speed {conditions A2: D2H share of 10 %, D}
     peers_ratio: float = 2.0  # times what the peers send {D}
     cost_ratio: float = 0.02  # of the step or of a token's time: below it is context {D}
-    held_count: int = 3  # windows of 30 s {conditions A12}
+    h2d_ratio: float = 0.05  # of the step, beyond the peers': the rank waits for copies the other way {D}
+    held_count: int = 3  # windows of 30 s {conditions A12}; never less, as a checkpoint may take two
     of_count: int = 4
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
@@ -67,9 +70,15 @@ class PcieD2hBottleneck:
         usual = self._usual(tables, told)
         mask = (told.values - usual >= self.sent_ratio) & (told.values >= self.peers_ratio * usual)
         if mask.any():
-            mask &= ~below_max(told, tables)
+            mask &= ~(below_max(told, tables) | self._waits_for_input(tables, told))
         for group in groups(told, lasting(mask, self.held_count, self.of_count), tables):
             yield self._finding(tables, told, group, sent, usual)
+
+    def _waits_for_input(self, tables: Frames, told: Signal) -> Array:
+        """Return [windows, GPUs]: where its rank's copies from the host take longer than its peers'."""
+        share = share_of_step(tables, PHASES, phase="h2d")
+        beyond = replace(share, values=share.values - peer_median(share.values, roles(share, tables)))
+        return np.asarray(told.aligned(beyond) >= self.h2d_ratio)
 
     def _usual(self, tables: Frames, told: Signal) -> Array:
         """Return [windows, GPUs]: the lesser of what peers send and what it sent before: all may begin at once."""
@@ -142,7 +151,7 @@ class PcieD2hBottleneck:
         )  # fmt: skip
 
     def cases(self) -> Iterable[World]:
-        """Return worlds: little, just below, all send to adapters, a checkpoint, late alone, copies that cost."""
+        """Return worlds: little, just below, all send to adapters, a checkpoint, late alone, input copies."""
         yield World("quiet", _sends(1e9).tables())
         yield World("near-miss", _sends(5.8e9).late(1, 0.1).tables())
         direct = Fleet()
@@ -150,6 +159,9 @@ class PcieD2hBottleneck:
         yield World("checkpoint", _sends(20e9, until=12).tables())
         yield World("look-alike-late", _sends(1e9).late(1, 0.1).tables())
         yield World("copies", _sends(10e9).late(1, 0.1).tables(), frozenset({"n0/gpu1"}))
+        other_way = _sends(10e9).put(PHASES, 0.3, labels="phase=h2d", devices=direct.gpus)
+        other_way.put(PHASES, 6.0, labels="phase=h2d", nodes=["n0"], devices=["gpu1"], since=10)
+        yield World("look-alike-input", other_way.late(1, 0.1).tables())
         serving = _sends(10e9).put(f"{TOKENS}_count", 1000.0).put(f"{TOKENS}_sum", 20.0)
         yield World("tokens", serving.put(f"{TOKENS}_sum", 26.0, since=10).tables(job=False), frozenset({"n0/gpu1"}))
 

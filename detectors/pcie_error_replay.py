@@ -7,8 +7,8 @@ Why it hurts
 How it is seen
     A fatal error, or non-fatal ones in two windows, at the GPU, its adapter or the bridge above. Or replays, or
     correctable errors, at a minute's rate for most of four minutes, ten times beyond what others of the kind count. Few
-    of them are context: they cost nothing yet. From a minute's worth a second on it is the culprit where the rank is
-    late or transfers are longer.
+    of them are context: they cost nothing yet. From a minute's worth a second on, for most of the last windows, it is
+    the culprit where the rank is late or transfers are longer.
 
 Look-alikes
     A single burst after a reset or a hot plug; correctable errors at a trickle on all hosts. `gpu-off-bus`: XID 79 or
@@ -30,7 +30,7 @@ import numpy as np
 
 from skewscope import subjects
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, Window, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import signal
 
 from ._live_groups import groups, judged, peers_of_counts
@@ -59,6 +59,8 @@ class PcieErrorReplay:
     cost_ratio: float = 0.005  # of the step: below it is context; a bad link that costs anything is one {D}
     held_count: int = 4  # of `of_count` windows {NVRX: 15 of 30 for links}
     of_count: int = 8
+    many_held_count: int = 3  # of `many_of_count` windows, where there are many {conditions A12}
+    many_of_count: int = 4
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
         """Return one finding per device with errors, per host of such devices, or for the job."""
@@ -98,14 +100,16 @@ class PcieErrorReplay:
                 continue
             usual = peers_of_counts(told, tables)
             some = (told.values >= self.replays_per_s) & (told.values >= self.peers_ratio * usual)
+            many, more = told.values >= self.many_per_s, told.values >= STRONG_RATIO * self.many_per_s
             mask = lasting(some, self.held_count, self.of_count)
+            mask |= lasting(some & many, self.many_held_count, self.many_of_count, strong=more)
             devices = named(told, tables, mask)
             for group in groups(devices, mask, tables):
                 rate, baseline = group.mean(told.values), group.mean(usual)
-                many = rate >= self.many_per_s
+                costly = rate >= self.many_per_s
                 yield judged(
-                    "pcie-error-replay", tables, devices, group, cost_ratio=self.cost_ratio if many else 2.0,
-                    least="S3" if many else "S4", link=True, proven=many,
+                    "pcie-error-replay", tables, devices, group, cost_ratio=self.cost_ratio if costly else 2.0,
+                    least="S3" if costly else "S4", link=True, proven=costly,
                     evidence=(Evidence("replays", rate, baseline, self.replays_per_s, "errors_per_s"),),
                     summary=f"{rate * 60:.0f} packets a minute are sent again on the PCIe link of "
                     f"{group.name(devices)}, {baseline * 60:.1f} elsewhere",

@@ -29,7 +29,7 @@ import numpy as np
 from skewscope import subjects
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import own_median, peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from ._live import roles
@@ -62,10 +62,11 @@ class PcieH2dStarvation:
             return
         jobs = roles(told, tables)
         usual = peer_median(told.values, jobs)
-        mask = told.values - usual >= self.excess_ratio
+        beyond = told.values - usual
+        mask, strong = beyond >= self.excess_ratio, beyond >= STRONG_RATIO * self.excess_ratio
         if mask.any():
             mask &= ~self._other_reasons(tables, told)
-        for group in groups(told, lasting(mask, self.held_count, self.of_count), tables):
+        for group in groups(told, lasting(mask, self.held_count, self.of_count, strong), tables):
             yield self._finding(tables, told, group, group.mean(usual), self.excess_ratio)
         for job in sorted({str(job) for job in jobs} - {""}):
             yield from self._everybody(tables, told, job, np.flatnonzero(jobs == job))
@@ -76,7 +77,8 @@ class PcieH2dStarvation:
         known = np.isfinite(shares).any(axis=1)
         median = np.full(len(shares), np.nan)
         median[known] = np.nanmedian(shares[known], axis=1)
-        mask = lasting((median >= self.everybody_ratio)[:, None], self.held_count, self.of_count)
+        much, more = (median[:, None] >= times * self.everybody_ratio for times in (1.0, STRONG_RATIO))
+        mask = lasting(much, self.held_count, self.of_count, strong=more)
         if not mask.any():
             return
         group = Group(tuple(columns.tolist()), mask[:, 0], subjects.job(job), wide=True)

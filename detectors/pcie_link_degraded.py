@@ -28,7 +28,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from ._live import UTILIZATION
@@ -71,7 +71,8 @@ class PcieLinkDegraded:
         if not here.below.any():
             return
         mask = here.below & (told.aligned(signal(tables, UTILIZATION)) >= self.busy_ratio)
-        for group in groups(told, lasting(mask, self.held_count, self.of_count), tables):
+        strong = here.left_ratio * STRONG_RATIO <= 1
+        for group in groups(told, lasting(mask, self.held_count, self.of_count, strong), tables):
             by_lanes = group.mean(here.lanes) < group.mean(here.most_lanes)
             now, most = (here.lanes, here.most_lanes) if by_lanes else (here.generation, here.most_generation)
             unit = "lanes" if by_lanes else "generation"
@@ -89,7 +90,8 @@ class PcieLinkDegraded:
         moved = np.fmax(*(rate.aligned(signal(tables, metric, take="increase")) for metric in MOVED))
         load = replace(rate, values=moved / rate.window_s / rate.values)
         loaded = adapters.aligned(load) >= self.port_load_ratio
-        return adapters, lasting(below & loaded, self.held_count, self.of_count)
+        strong = told.values * STRONG_RATIO <= most.values
+        return adapters, lasting(below & loaded, self.held_count, self.of_count, strong)
 
     def _finding(self, tables: Frames, told: Signal, group: Group, now: float, full: float, unit: str) -> Finding:
         return judged(
@@ -135,7 +137,7 @@ class PcieLinkDegraded:
         yield World("quiet", _fleet().tables())
         idle = _fleet().put(UTILIZATION, 0.09, nodes=["n0"], devices=["gpu1"])
         yield World("near-miss", idle.put(WIDTH, 8.0, labels="kind=current", devices=["gpu1"], nodes=["n0"]).tables())
-        yield World("for-a-moment", _lanes(8.0, until=12).tables())
+        yield World("for-a-moment", _lanes(12.0, until=12).tables())
         yield World("look-alike-late", _fleet().late(1, 0.1).tables())
         yield World("lanes", _lanes(8.0).late(1, 0.1).tables(), frozenset({"n0/gpu1"}))
         low = _fleet().put(GENERATION, 3.0, labels="kind=current", nodes=["n0"], devices=["gpu1"], since=10)

@@ -28,7 +28,7 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import own_median, peer_median
-from skewscope.signals.persistence import held, lasting
+from skewscope.signals.persistence import QUICK_COUNT, QUICK_OF_COUNT, STRONG_RATIO, held, lasting
 from skewscope.signals.view import signal
 
 from ._live import busy, roles
@@ -75,7 +75,9 @@ class PcieMrChurn:
         usual = np.fmin(peer_median(swing, jobs), own_median(swing, before=BEFORE)[None])
         turns = held(rises, self.turns_count, self.of_count) & held(falls, self.turns_count, self.of_count)
         mask = moves & ~(swing < self.peers_ratio * usual) & busy(told, tables) & (jobs != "")[None]
-        mask = lasting(mask, self.held_count, self.of_count) & _seen_soon(turns, self.of_count)
+        both = mask & rises & falls & (swing >= STRONG_RATIO * self.swing_ratio)
+        mask = lasting(mask, self.held_count, self.of_count) | lasting(both, QUICK_COUNT, QUICK_OF_COUNT)
+        mask &= _seen_soon(turns, self.of_count)
         for group in groups(told, mask, tables):
             moved, others = group.mean(swing), group.mean(usual)
             yield judged(

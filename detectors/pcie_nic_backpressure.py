@@ -28,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal, signal
 
 from ._live_groups import Group, groups, judged, peers_of_counts
@@ -57,8 +57,10 @@ class PcieNicBackpressure:
         if not (told.values >= self.stalled_ratio).any():
             return
         usual = peers_of_counts(told, tables)
-        mask = (told.values - usual >= self.stalled_ratio) & (told.values >= self.peers_ratio * usual)
-        for group in groups(told, lasting(mask, self.held_count, self.of_count), tables):
+        beyond = told.values - usual
+        mask = (beyond >= self.stalled_ratio) & (told.values >= self.peers_ratio * usual)
+        strong = beyond >= STRONG_RATIO * self.stalled_ratio
+        for group in groups(told, lasting(mask, self.held_count, self.of_count, strong), tables):
             yield self._finding(tables, told, group, group.mean(usual))
 
     def _finding(self, tables: Frames, told: Signal, group: Group, usual: float) -> Finding:
@@ -112,7 +114,7 @@ class PcieNicBackpressure:
         """Return worlds: none, few seconds, a moment, all alike, paused by others, waiting, a whole host."""
         yield World("quiet", _waits(0.0).tables())
         yield World("near-miss", _waits(2.4).slow_transfer(0.1).tables())
-        yield World("a-moment", _waits(25.0, until=12).tables())
+        yield World("a-moment", _waits(25.0, until=11).tables())
         every = Fleet()
         yield World("all-alike", every.put(STALLED, 6.0, labels="direction=write", devices=every.nics).tables())
         paused = _waits(0.0).put(PAUSED, 9.0, labels="priority=3,direction=receive", devices=["mlx5_0", "mlx5_1"])

@@ -30,9 +30,10 @@ import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.peers import peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import signal
 
+from ._group_calls import from_the_start
 from ._live import UTILIZATION, busy, roles
 from ._live_groups import groups, judged
 from ._live_shares import known_or
@@ -71,7 +72,8 @@ class PcieP2pMisroute:
         little = (told.values <= self.mapped_ratio * usual) & (usual >= self.least_mapped_bytes) & (jobs != "")[None]
         if not little.any():
             return
-        mask = lasting(little & busy(told, tables), self.held_count, self.of_count)
+        strong = told.values * STRONG_RATIO <= self.mapped_ratio * usual
+        mask = lasting(little & busy(told, tables), self.held_count, self.of_count, strong)
         cpu = signal(tables, CPU, take="increase").rate()
         beyond = told.aligned(
             replace(cpu, values=cpu.values - known_or(peer_median(cpu.values, roles(cpu, tables)), 0.0))
@@ -80,13 +82,15 @@ class PcieP2pMisroute:
             mapped, peers, more = group.mean(told.values), group.mean(usual), group.mean(beyond)
             evidence = [Evidence("mapped_memory", mapped, peers, self.mapped_ratio * peers, "bytes")]
             evidence += [Evidence("copying_cores", more, 0.0, self.copying_ratio, "cores")] if np.isfinite(more) else []
-            yield judged(
+            found = judged(
                 "pcie-p2p-misroute", tables, told, group, cost_ratio=self.cost_ratio, least="S3", link=True,
                 proven=more >= self.copying_ratio, evidence=evidence, confidence=0.8,
                 summary=f"{group.name(told)} maps {mapped / 2**20:.0f} MiB for adapters where its peers map "
                 f"{peers / 2**20:.0f} MiB: its traffic goes through the host",
                 advice="load nvidia_peermem or use DMA-BUF, and switch ACS off on the switch ports of bare metal",
             )  # fmt: skip
+            node = str(told.node[group.columns[0]])
+            yield from_the_start(found, tables, node, group.mask) if found.role == "culprit" else found
 
     def _far(self, tables: Frames) -> Iterator[Finding]:
         """Yield findings about GPUs without a near adapter where most of the same slot have one."""

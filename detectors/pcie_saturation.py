@@ -83,7 +83,9 @@ class PcieSaturation:
         before = own_median(loads.values, before=BEFORE)[None]
         usual = np.fmin(peer_median(loads.values, roles(loads, tables)), before)
         often = loads.values >= np.maximum(self.full_ratio * self.time_ratio, self.usual_ratio * usual)
-        return lasting((loads.values >= self.full_ratio) | often, self.held_count, self.of_count)
+        full = loads.values >= self.full_ratio
+        strong = full & (loads.values >= self.usual_ratio * usual)
+        return lasting(full | often, self.held_count, self.of_count, strong)
 
     def _switches(self, tables: Frames, usable: Signal, flows: list[Array], seen: set[str]) -> Iterable[Finding]:
         """Yield findings about hosts with a full switch; GPUs are below one switch if they are near one adapter."""
@@ -152,7 +154,7 @@ class PcieSaturation:
         half = Fleet()
         yield World("half-everywhere", half.put(RECEIVED, 30e9 * 30, devices=half.gpus).tables())
         yield World("near-miss", _moves(20e9).late(1, 0.1).tables())
-        yield World("a-moment", _moves(48e9, until=12).tables())
+        yield World("a-moment", _moves(48e9, until=11).tables())
         lesser = _moves(12e9).put("skewscope_gpu_pcie_link_width_lanes", 4.0, labels="kind=current", nodes=["n0"],
                                   devices=["gpu1"])  # fmt: skip
         yield World("look-alike-link", lesser.late(1, 0.1).tables())

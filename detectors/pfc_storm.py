@@ -27,7 +27,7 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
 
 from . import _live, _ports
@@ -57,8 +57,8 @@ class PfcStorm:
             return
         sent, received = (self._paused(told, tables, way) for way in ("transmit", "receive"))
         stalled, storm = self._proof(told, tables)
-        sending = lasting(sent >= self.pausing_ratio, self.windows_count, self.of_windows_count) | storm
-        suffering = lasting(received >= self.paused_ratio, self.windows_count, self.of_windows_count)
+        sending = self._lasting(sent, self.pausing_ratio, stalled) | storm
+        suffering = self._lasting(received, self.paused_ratio)
         proven = sending & (_ports.ahead(stalled, self.of_windows_count) | stalled | storm)
         guilty = sending & (proven.any(axis=0) if proven.any() else _first(sending))
         for scope in _ports.scopes(told, guilty):
@@ -66,6 +66,11 @@ class PfcStorm:
         if not guilty.any():
             for scope in _ports.scopes(told, suffering):
                 yield self._suffers(tables, told, scope, received)
+
+    def _lasting(self, share: Array, least: float, proven: Array | bool = True) -> Array:
+        """Return where pauses last; of twice as much, where the host is known to be slow, a window less is enough."""
+        strong = (share >= STRONG_RATIO * least) & proven
+        return lasting(share >= least, self.windows_count, self.of_windows_count, strong)
 
     def _paused(self, told: Signal, tables: Frames, way: str) -> Array:
         """Return the share of time in pauses of one direction, summed over priorities; from frames where untold."""

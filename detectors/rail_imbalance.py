@@ -7,11 +7,13 @@ Why it hurts
 How it is seen
     The bytes of a port over those of the host's other ports have fallen (or risen) by a quarter against the port's own
     past and against the same rail of other hosts. A port with less than half of what its rail carries elsewhere counts
-    from the start. If a rail falls on many hosts at once, it is one finding about the rail.
+    from the start; one that lost three quarters of its bytes is told sooner. If a rail falls
+    on many hosts at once, it is one finding about the rail.
 
 Look-alikes
-    Topology-aware traffic is uneven over rails by design, alike on all hosts: hence the comparison. A port for storage
-    has little traffic and bursts. A port that is down says so itself (`nic-link-down`), and idle hosts say nothing.
+    Topology-aware traffic is uneven over rails by design, alike on all hosts: hence the comparison. A host of which
+    jobs hold only some GPUs is compared with its own past alone. A port for storage has little traffic and bursts. A
+    port that is down says so itself (`nic-link-down`), and idle hosts say nothing.
 
 What to do
     Compare the library's topology file and its list of adapters with a healthy host; look at the hash of a bond.
@@ -26,11 +28,12 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
+from skewscope.signals.impact import costs
 from skewscope.signals.peers import own_median, peer_median
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import QUICK_COUNT, QUICK_OF_COUNT, STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
 
-from . import _live, _ports
+from . import _live, _ports, _xids
 from ._group_calls import from_the_start
 from ._live_worlds import Fleet
 from ._port_worlds import BYTES, fleet, port, rail
@@ -57,13 +60,13 @@ class RailImbalance:
         told = _ports.ports(tables, SENT)
         if not len(told):
             return
-        share, past, peers = self._shares(told, tables)
+        share, past, peers, own = self._shares(told, tables)
         fell = lasting(share < self.unused_ratio * past, self.windows_count, self.of_windows_count)
         wide = [scope for scope in _ports.scopes(told, fell) if scope.subject.kind == "rack"]
         for scope in wide:
             yield self._uneven(tables, told, scope, int(scope.columns[0]), (share, past))
         usual = np.where(np.isnan(peers), past, peers)
-        low, high = self._off(share, past, peers, usual)
+        low, high = self._off(share, past, peers, usual, own)
         for scope in wide:
             low[:, scope.columns] = high[:, scope.columns] = False
         for node in dict.fromkeys(told.node[(low | high).any(axis=0)].tolist()):
@@ -76,22 +79,27 @@ class RailImbalance:
             one = _ports.Scope(told.subject(column), np.array([column]), mask)
             yield self._uneven(tables, told, one, column, (share, usual))
 
-    def _shares(self, told: Signal, tables: Frames) -> tuple[Array, Array, Array]:
-        """Return a port's bytes over the mean of the host's others: now, in its past, on its rail elsewhere."""
+    def _shares(self, told: Signal, tables: Frames) -> tuple[Array, Array, Array, Array]:
+        """Return a port's bytes over those of the host's others: now, before, on its rail; and over the rail's."""
         sent = _ports.grown(told, tables, SENT)
         share = _ports.ratio(sent, _ports.others_mean(sent, told.node), self.least_bytes_per_s * told.window_s)
         past = np.broadcast_to(own_median(share, self.before_windows_count), share.shape)
         peers = peer_median(share, told.device)
-        return share, past, np.where(np.isnan(peers), _ports.others_mean(share, told.device), peers)
+        own = _ports.ratio(sent, peer_median(sent, told.device))
+        peers = np.where(np.isnan(peers), _ports.others_mean(share, told.device), peers)
+        peers[:, _partly_used(told, tables)] = np.nan  # the rails of GPUs without a job are still by design
+        return share, past, peers, own
 
-    def _off(self, share: Array, past: Array, peers: Array, usual: Array) -> tuple[Array, Array]:
+    def _off(self, share: Array, past: Array, peers: Array, usual: Array, own: Array) -> tuple[Array, Array]:
         """Return (where a port carries too little, where too much), lasting."""
         rails = (usual >= self.rail_ratio) & (past >= self.rail_ratio)
         low = rails & (share * self.shift_ratio <= past) & (share * self.shift_ratio <= usual)
         low |= (share < self.unused_ratio * peers) & (peers >= self.rail_ratio)
         high = rails & (share >= self.shift_ratio * past) & (share >= self.shift_ratio * usual)
+        least = self.unused_ratio / STRONG_RATIO
+        gone = low & (share <= least * usual) & (own <= least)  # a burst at another port does not take its own bytes
         low, high = (lasting(one, self.windows_count, self.of_windows_count) for one in (low, high))
-        return low, high
+        return low | lasting(gone, QUICK_COUNT, QUICK_OF_COUNT), high
 
     def _uneven(self, tables: Frames, told: Signal, scope: _ports.Scope, column: int,
                 shares: tuple[Array, Array]) -> Finding:  # fmt: skip
@@ -137,6 +145,10 @@ class RailImbalance:
         idle = _uneven_alike()
         idle.put(SENT, 1e6, devices=idle.nics, since=10)
         yield World("idle", port(idle, SENT, 0.0).tables())
+        half = _uneven_alike().put(SENT, 0.0, nodes=["n1"], devices=["mlx5_2", "mlx5_3"]).tables()
+        there = ~((half["windows"]["rank"] >= 0) & half["windows"]["device"].isin(["gpu2", "gpu3"])
+                  & (half["windows"]["node"] == "n1")).to_numpy()  # fmt: skip
+        yield World("partly-used", half | {"windows": half["windows"][there].reset_index(drop=True)})
 
     def guide(self) -> tuple[Check, ...]:
         """Return the checks: who carries what, is it down, did it train, is a queue in the way."""
@@ -152,6 +164,16 @@ class RailImbalance:
                   f"rate({_ports.RECEIVED}[5m]) / on (node) group_left () avg by (node) (rate({_ports.RECEIVED}[5m]))",
                   "only sending is uneven: look at the hash of the bond", "both ways are uneven: look at the topology"),
         )  # fmt: skip
+
+
+def _partly_used(told: Signal, tables: Frames) -> Array:
+    """Return [series]: True at hosts of which jobs hold some GPUs and leave others free."""
+    held: dict[str, set[str]] = {}
+    for cost in costs(tables).jobs.values():
+        for node, device in zip(cost.node.tolist(), cost.device.tolist(), strict=True):
+            held.setdefault(str(node), set()).add(str(device))
+    every = _xids.gpus(tables)
+    return np.array([0 < len(held.get(str(node), ())) < every.get(str(node), 0) for node in told.node], dtype=bool)
 
 
 def _mean(values: Array) -> Array:

@@ -27,7 +27,7 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
-from skewscope.signals.persistence import lasting
+from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
 
 from . import _live, _ports
@@ -61,9 +61,12 @@ class RdmaRetransmit:
         timeouts = _ports.grown(told, tables, RETRANSMITTED, cause="ack_timeout") / told.window_s
         damaged = _ports.grown(told, tables, ERRORS, error="icrc") / told.window_s
         ratio = np.nan_to_num(_ports.ratio(lost, _ports.grown(told, tables, SENT_PACKETS)))
-        bad = (ratio >= self.lost_ratio) & (lost / told.window_s >= self.fewest_per_s)
-        bad |= (timeouts > self.timeouts_per_s) | (damaged >= self.damaged_per_s)
-        bad = lasting(bad, self.windows_count, self.of_windows_count)
+        some, strong = (
+            ((ratio >= times * self.lost_ratio) & (lost / told.window_s >= times * self.fewest_per_s))
+            | (timeouts > times * self.timeouts_per_s) | (damaged >= times * self.damaged_per_s)
+            for times in (1.0, STRONG_RATIO)
+        )  # fmt: skip
+        bad = lasting(some, self.windows_count, self.of_windows_count, strong)
         for scope in _ports.scopes(told, bad):
             yield self._again(tables, told, scope, (ratio, timeouts, damaged))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,13 @@ import pandas as pd
 from . import catalogue
 from .attribution import attribute
 from .contracts import Detector, Finding
+from .errors import UsageError
 from .frames import all_tables
+from .moe.advice import standing
+from .moe.diagnosis import diagnose, key
+from .moe.layout import with_expert_ranks
 from .precedence import explain
+from .signals.view import remembered
 from .signals.windows import windows
 from .sources import Recording
 
@@ -35,23 +40,37 @@ class Analysis:
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
 
-def analyze(recording: Recording, only: Collection[str] = ()) -> Analysis:
-    """Return the analysis of a recording; `only` limits the rooms that are asked to these condition ids."""
+def analyze(
+    recording: Recording, only: Collection[str] = (), on_fault: Callable[[str, Exception], None] | None = None
+) -> Analysis:
+    """Return the analysis of a recording; `only` limits the rooms that are asked to these condition ids.
+
+    A room that fails is told to `on_fault` (condition, error) and left out; without one the error is raised.
+    """
     derived = attribute(recording.tables)
     given = all_tables(recording.tables)
     cut = given["windows"] if len(given["windows"]) else windows(given["samples"])
     made = {name: table for name, table in derived.tables.items() if len(table) or not len(given[name])}
     tables = {**given, **made, "windows": cut}
+    tables["ranks"] = with_expert_ranks(tables, recording.world_size, recording.parallelism)
     asked = [catalogue.room("detectors", name) for name in only] or catalogue.rooms("detectors")
     found: list[Finding] = []
     for room in asked:
-        detector: Detector = room.load()
-        found.extend(detector.detect(tables))
+        try:
+            detector: Detector = room.load()
+            found.extend(detector.detect(tables))
+        except Exception as error:
+            if on_fault is None:
+                raise
+            on_fault(room.id, error)
     explained = explain(found)
     job = _job(recording, tables)
     dearest_s = max((finding.lost_s for finding in explained.findings if finding.role == "culprit"), default=0.0)
     summary = _summary(job, tables, dearest_s)
-    summary["verdict"] = verdict(explained.findings, summary, _peers(tables))
+    peers = _peers(tables)
+    summary["verdict"] = verdict(explained.findings, summary, peers)
+    if peers < 2 and all(finding.role != "culprit" for finding in explained.findings):
+        summary["verdict"] = _experts(tables) or summary["verdict"]
     warnings = (*recording.warnings, *derived.warnings)
     return Analysis(recording, tables, explained.findings, explained.explains, job, summary, warnings)
 
@@ -113,7 +132,18 @@ def _summary(job: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], dearest
 
 def _peers(tables: Mapping[str, pd.DataFrame]) -> int:
     """Return how many ranks the recording lets us compare."""
-    return max(int(tables[name]["rank"].nunique()) for name in ("rank_steps", "arrivals"))
+    seen = (tables[name]["rank"] for name in ("rank_steps", "arrivals", "windows"))
+    return max(int(ranks[ranks >= 0].nunique()) for ranks in seen)
+
+
+def _experts(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return what can be said of recorded loads of experts where no ranks can be compared; "" where none are there."""
+    if not len(tables["expert_loads"]):
+        return ""
+    try:
+        return standing(remembered(tables["expert_loads"], key(tables), lambda: diagnose(tables)))
+    except UsageError:
+        return ""
 
 
 def verdict(findings: Collection[Finding], summary: Mapping[str, Any], peers: int) -> str:

@@ -12,25 +12,36 @@ from dataclasses import dataclass, replace
 
 from .contracts import SEVERITIES, Finding
 
-_SLOW_JOB = ("comm-exposed", "step-shift", "step-spike", "coll-slow-group", "coll-slow-link", "coll-slow-endpoint")
+_SLOW_JOB = (
+    "comm-exposed", "step-shift", "step-spike", "coll-slow-group", "coll-slow-link", "coll-slow-endpoint",
+    "kv-transfer-slow",
+)  # fmt: skip
 _SLOW_RANK = (
     "gpu-slow-silent", "coll-late-rank", "tp-straggler", "coll-slow-group", "step-shift", "step-spike",
     "pp-stage-imbalance",
 )  # fmt: skip
 _STOPPED = ("coll-hang", "coll-missing-rank", "coll-late-rank", "gpu-slow-silent", "gpu-app-fault", "step-spike")
 _LATE = ("coll-late-rank", "step-shift", "step-spike", "tp-straggler", "coll-slow-group")
+_UNEVEN_EXPERTS = ("coll-late-rank", "coll-slow-group", "step-shift", "step-spike", "comm-exposed", "pp-bubble-stall")
 _COPIES = ("pcie-h2d-starvation", "pcie-d2h-bottleneck")
 _SLOW_LINK = ("coll-late-rank", "tp-straggler", "ecmp-collision", *_SLOW_JOB)
 _CONGESTED = ("fabric-congestion", "rdma-retransmit")
 _LOSS = ("rdma-retransmit", "rdma-retry-exhausted")
 EXPLAINED = {  # what each cause makes visible elsewhere
     "coll-late-rank": ("tp-straggler", "coll-slow-group", "step-shift", "step-spike", "pp-bubble-stall"),
+    **dict.fromkeys(("rl-rollout-tail", "rl-phase-idle"), ("pp-bubble-stall", "comm-exposed", *_LATE)),
+    "ckpt-stall": ("step-spike", "step-shift", "comm-exposed"),
     "data-loader-stall": ("coll-late-rank", "tp-straggler", "step-shift", "step-spike", "coll-slow-group"),
     "host-gc-pause": ("coll-late-rank", "step-spike", "data-sequence-skew"),
     "coll-slow-endpoint": ("comm-exposed", "coll-slow-link", "coll-slow-group", "step-shift", "pp-bubble-stall"),
     "coll-slow-link": ("comm-exposed", "coll-slow-group", "pp-bubble-stall"),
     "pp-stage-imbalance": ("pp-bubble-stall", "coll-late-rank"),
     "data-sequence-skew": ("step-spike", "coll-late-rank", "step-shift"),
+    "moe-router-collapse": ("moe-hot-expert", "moe-rank-imbalance"),
+    "moe-hot-expert": ("moe-rank-imbalance", "moe-a2a-skew", *_UNEVEN_EXPERTS),
+    "moe-rank-imbalance": ("moe-a2a-skew", *_UNEVEN_EXPERTS),
+    "moe-a2a-skew": ("ecmp-collision", *_UNEVEN_EXPERTS),
+    "moe-rebalance-thrash": ("step-spike", "step-shift"),
     "coll-missing-rank": ("coll-hang", "step-spike"),
     "coll-desync": ("coll-hang", "coll-missing-rank"),
     "nic-driver-fault": ("nic-link-down", "nic-link-flap", *_LOSS),
@@ -50,6 +61,8 @@ EXPLAINED = {  # what each cause makes visible elsewhere
     "host-numa-misbinding": ("host-pinned-memory-shortage", "host-launch-bound", *_COPIES, *_LATE),
     "host-pinned-memory-shortage": ("pcie-h2d-starvation", *_LATE),
     "host-cpu-contention": ("host-launch-bound", "data-loader-stall", "pcie-h2d-starvation", *_LATE),
+    "host-noisy-neighbour": ("host-launch-bound", "host-cpu-contention", "data-loader-stall", "gpu-slow-silent")
+    + _LATE,
     "host-launch-bound": _LATE,
     "host-process-stuck": ("coll-missing-rank", "coll-hang"),
     "gpu-squatter": ("gpu-slow-silent", "gpu-power-cap", *_LATE),
@@ -58,12 +71,25 @@ EXPLAINED = {  # what each cause makes visible elsewhere
     "gpu-gsp-timeout": _STOPPED,
     "gpu-ecc-uncorrectable": ("gpu-row-remap", "gpu-ecc-sbe-storm", *_STOPPED),
     "nvlink-down": ("nvlink-error-rate", *_STOPPED),
+    "srv-admission-backlog": ("srv-flow-skew",),
+    "srv-ingress-starvation": ("srv-flow-skew",),
+    "srv-dp-attention-imbalance": ("srv-flow-skew", "srv-preempt-thrash"),
+    "srv-egress-backlog": ("srv-egress-jitter",),
+    "kv-pressure": ("srv-preempt-thrash", "srv-prefill-decode-interference", "srv-flow-skew"),
+    "srv-preempt-thrash": ("srv-prefill-decode-interference", "srv-flow-skew"),
     "gpu-sdc-suspect": ("coll-missing-rank", "coll-hang"),
     "gpu-app-fault": ("coll-missing-rank", "coll-hang"),
     "gpu-hw-slowdown": ("gpu-power-cap", "gpu-clock-pinned-low", *_SLOW_RANK),
+    "power-oversubscribed": ("gpu-hw-slowdown", "gpu-power-cap", "gpu-clock-pinned-low", *_SLOW_RANK),
     "gpu-power-cap": _SLOW_RANK,
     "gpu-clock-pinned-low": _SLOW_RANK,
+    "peer-churn": ("step-spike", "step-shift", "coll-missing-rank", "coll-hang"),
+    "sched-topology-mismatch": ("coll-late-rank", "tp-straggler", *_SLOW_JOB),
+    "mem-oom-risk": ("mem-skew", *_STOPPED),
+    "mem-skew": ("gpu-slow-silent", "host-launch-bound", *_LATE),
     "gpu-slow-silent": ("coll-late-rank", "tp-straggler", "coll-slow-group", "step-shift"),
+    "nic-mixed-kinds": ("nic-saturation", "fabric-congestion", "ecmp-collision", "pp-bubble-stall", *_SLOW_JOB),
+    "nic-saturation": ("rail-imbalance", "fabric-congestion", "ecmp-collision", *_SLOW_JOB),
     **dict.fromkeys(
         ("rdma-retransmit", "fabric-congestion", "ib-credit-starvation", "rail-imbalance"),
         ("ecmp-collision", *_SLOW_JOB),
@@ -74,25 +100,31 @@ CLASSES: tuple[frozenset[str], ...] = (  # of causes; those of one class do not 
         "gpu-off-bus", "gpu-gsp-timeout", "gpu-ecc-uncorrectable", "gpu-row-remap", "nvlink-down", "nic-link-down",
         "nic-driver-fault", "rdma-retry-exhausted", "host-process-stuck",
     }),
-    frozenset({"gpu-hw-slowdown", "gpu-power-cap", "gpu-clock-pinned-low"}),
+    frozenset({"gpu-hw-slowdown", "gpu-power-cap", "gpu-clock-pinned-low", "power-oversubscribed"}),
     frozenset({
         "pcie-link-degraded", "pcie-error-replay", "pcie-nic-backpressure", "pcie-p2p-misroute", "nvlink-error-rate",
         "nic-link-flap", "nic-phy-degraded",
     }),
     frozenset({
-        "host-cpu-contention", "host-numa-misbinding", "host-pinned-memory-shortage", "host-gc-pause", "gpu-squatter",
+        "host-noisy-neighbour", "host-cpu-contention", "host-numa-misbinding",
+        "host-pinned-memory-shortage", "host-gc-pause", "gpu-squatter",
         "pcie-mr-churn", "pcie-saturation", "pcie-h2d-starvation", "pcie-d2h-bottleneck", "host-launch-bound",
     }),
-    frozenset({"data-loader-stall"}),
-    frozenset({"data-sequence-skew", "pp-stage-imbalance"}),
+    frozenset({"data-loader-stall", "ckpt-stall"}),
+    frozenset({
+        "data-sequence-skew", "pp-stage-imbalance", "moe-router-collapse", "moe-hot-expert", "moe-rank-imbalance",
+        "moe-a2a-skew", "moe-rebalance-thrash", "mem-skew", "rl-rollout-tail", "rl-phase-idle",
+    }),
     frozenset({
         "pfc-storm", "fabric-congestion", "ib-credit-starvation", "rdma-retransmit", "rail-imbalance", "ecmp-collision",
+        "nic-saturation", "nic-mixed-kinds",
     }),
     frozenset({"gpu-slow-silent"}),
     frozenset({"coll-late-rank", "tp-straggler", "coll-slow-group", "step-shift", "step-spike", "pp-bubble-stall"}),
 )  # fmt: skip
 _CLASS = {condition: place for place, conditions in enumerate(CLASSES) for condition in conditions}
 OVERLAP = 0.7  # of the effect's window
+OF_JOBS = ("job", "rank", "stage", "group", "link", "layer", "expert")
 EVERYWHERE = ("job", "group", "rack")  # an effect on all alike is explained wherever the cause sits
 
 
@@ -124,7 +156,7 @@ def _demoted(finding: Finding, found: list[Finding]) -> Finding:
     if finding.role != "culprit":
         return finding
     for cause in found:
-        if cause.role == "culprit" and _draws(cause, finding):
+        if cause.role == "culprit" and draws(cause, finding):
             return replace(finding, role="context")
     return finding
 
@@ -134,11 +166,19 @@ def _explains(cause: Finding, effect: Finding) -> bool:
     return effect.condition in EXPLAINED.get(cause.condition, ()) or _outranks(cause, effect)
 
 
-def _draws(cause: Finding, effect: Finding) -> bool:
+def draws(cause: Finding, effect: Finding) -> bool:
     """Return whether an effect is nobody's fault but the cause's."""
+    if _job(cause) and _job(effect) and _job(cause) != _job(effect):
+        return False
     if effect.condition in EXPLAINED.get(cause.condition, ()):
-        return effect.subject.kind in EVERYWHERE or _same_place(cause, effect)
+        return effect.subject.kind in EVERYWHERE or same_place(cause, effect)
     return _outranks(cause, effect)
+
+
+def _job(finding: Finding) -> str:
+    """Return the job in the name of a subject, "" where it names none, as that of a GPU, or only "job"."""
+    name = finding.subject.id.partition("/")[0]
+    return name if finding.subject.kind in OF_JOBS and name != "job" else ""
 
 
 def _outranks(cause: Finding, effect: Finding) -> bool:
@@ -146,10 +186,10 @@ def _outranks(cause: Finding, effect: Finding) -> bool:
     first, second = _CLASS.get(cause.condition), _CLASS.get(effect.condition)
     if first is None or second is None or first >= second:
         return False
-    return _same_place(cause, effect) and _overlap(cause, effect) >= OVERLAP
+    return same_place(cause, effect) and _overlap(cause, effect) >= OVERLAP
 
 
-def _same_place(cause: Finding, effect: Finding) -> bool:
+def same_place(cause: Finding, effect: Finding) -> bool:
     """Return whether a cause sits where the effect is seen: the same subject, the rank on it, or the host of it."""
     this, other = cause.subject, effect.subject
     if this.id == other.id or (this.rank >= 0 and this.rank == other.rank and "" in (this.node, other.node)):

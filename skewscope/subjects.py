@@ -102,6 +102,15 @@ def nic(node: str, device: str) -> Subject:
     return Subject("nic", f"{node}/{device}", node=node)
 
 
+def replica(node: str, name: str) -> Subject:
+    """Return the subject of one replica of an inference engine, by its host and the name that it has there.
+
+    >>> replica("n3", "127.0.0.1:8000").id
+    'n3/127.0.0.1:8000'
+    """
+    return Subject("replica", f"{node}/{name}", node=node)
+
+
 def rack(name: str) -> Subject:
     """Return the subject of one rack, or of what its hosts share.
 

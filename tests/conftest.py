@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from skewscope import commands
 
 ROOT = Path(__file__).parents[1]
 collect_ignore = ["jobs"]
+settings.register_profile("shared-cores", deadline=None)  # the first example imports, and others use the cores, too
+settings.load_profile("shared-cores")
 
 Report = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what mostly waits: it takes six minutes, however few cores there are."""
+    items.sort(key=lambda item: "end_to_end" not in item.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def _own_logger() -> None:
+    """Begin with the logger as it is made: commands in this process, also in fixtures, turn it to standard error."""
+    logger = logging.getLogger("skewscope")
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let one real training job run at a time: two on the same few cores make each other slow, and both say so."""
+    with (tmp_path_factory.getbasetemp().parent / "cores.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

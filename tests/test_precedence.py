@@ -66,3 +66,26 @@ def test_what_a_culprit_explains_is_named_with_it():
     made = precedence.explain([finding("coll-late-rank", RANK), finding("gpu-hw-slowdown", GPU)])
     first = next(place for place, one in enumerate(made.findings) if one.role == "culprit")
     assert made.findings[first].also_seen == ("coll-late-rank",) and len(made.explains[first]) == 1
+
+
+def test_the_ranks_of_one_job_explain_nothing_of_another():
+    late = finding("coll-late-rank", subjects.rank("a", 3, node="n1"))
+    assert roles(late, finding("step-shift", subjects.job("a")))["step-shift"] == "context"
+    assert roles(late, finding("step-shift", subjects.job("b")))["step-shift"] == "culprit"
+    hot = finding("gpu-hw-slowdown", GPU)  # whose job it is stands nowhere in its name
+    assert roles(hot, finding("step-shift", subjects.job("b")))["step-shift"] == "context"
+
+
+def test_a_full_kv_cache_explains_that_requests_push_each_other_out_there_only():
+    here, there = subjects.replica("n1", "127.0.0.1:8000"), subjects.replica("n1", "127.0.0.1:8001")
+    told = roles(finding("kv-pressure", here), finding("srv-preempt-thrash", here))
+    assert told == {"kv-pressure": "culprit", "srv-preempt-thrash": "context"}
+    assert set(roles(finding("kv-pressure", here), finding("srv-preempt-thrash", there)).values()) == {"culprit"}
+
+
+def test_a_sick_port_explains_slow_transfers_to_the_replicas_of_its_host():
+    replica, port = subjects.replica("n1", "127.0.0.1:8000"), subjects.nic("n1", "mlx5_0")
+    told = roles(finding("nic-link-down", port), finding("kv-transfer-slow", replica))
+    assert told == {"nic-link-down": "culprit", "kv-transfer-slow": "context"}
+    elsewhere = subjects.nic("n2", "mlx5_0")
+    assert set(roles(finding("nic-link-down", elsewhere), finding("kv-transfer-slow", replica)).values()) == {"culprit"}

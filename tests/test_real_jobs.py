@@ -93,6 +93,7 @@ def test_the_onset_is_found(shared, analyzed):
 SEED = int(os.environ.get("SKEWSCOPE_TEST_SEED", random.SystemRandom().randrange(10_000)))
 
 
+@pytest.mark.usefixtures("cores")
 @pytest.mark.parametrize("kind", ["compute-slow", "dataloader-stall", "healthy"])
 def test_job_trained_now_is_judged_right(kind, tmp_path, analyzed, named):
     pytest.importorskip("torch")

@@ -31,6 +31,8 @@ for batch in DataLoader(torch.randn(150, 64), batch_size=10):
 dist.destroy_process_group()
 """
 
+pytestmark = pytest.mark.usefixtures("cores")
+
 
 def under_run(spool: Path, *words: object, job: str = "night-run") -> None:
     """Run a command under `skewscope run`."""

@@ -24,6 +24,13 @@ VLLM = {
     "vllm:time_per_output_token_seconds": "inter_token_latency_seconds",
     "vllm:e2e_request_latency_seconds": "request_seconds",
     "vllm:request_queue_time_seconds": "queue_seconds",
+    "vllm:nixl_xfer_time_seconds": "kv_transfer_seconds",
+    "vllm:nixl_bytes_transferred": "kv_transfer_bytes",
+    "vllm:nixl_num_failed_transfers_total": "kv_transfer_failures_total",
+    "vllm:nixl_num_kv_expired_reqs_total": "kv_transfer_expired_total",
+    "vllm:eplb_rearrangements_total": "moe_rebalances_total",
+    "vllm:eplb_rebalance_events_total": "moe_rebalances_total",
+    "vllm:eplb_rearrangement_seconds": "moe_rebalance_seconds",
 }
 SGLANG = {
     "sglang:num_running_reqs": "requests_running",
@@ -42,6 +49,8 @@ SGLANG = {
     "sglang:time_per_output_token_seconds": "inter_token_latency_seconds",
     "sglang:e2e_request_latency_seconds": "request_seconds",
     "sglang:queue_time_seconds": "queue_seconds",
+    "sglang:num_transfer_failed_reqs_total": "kv_transfer_failures_total",
+    "sglang:eplb_balancedness": "moe_balance_ratio",
 }
 TENSORRT_LLM = {
     "trtllm_num_requests_running": "requests_running",
@@ -56,13 +65,24 @@ TENSORRT_LLM = {
     "trtllm_e2e_request_latency_seconds": "request_seconds",
     "trtllm_request_queue_time_seconds": "queue_seconds",
 }
+GATEWAY = {  # Kubernetes' gateway for inference, with flow control; Dynamo's frontend
+    "inference_extension_flow_control_queue_size": "gateway_requests_waiting",
+    "inference_extension_flow_control_request_queue_duration_seconds": "gateway_queue_seconds",
+    "dynamo_frontend_queued_requests": "gateway_requests_waiting",
+    "dynamo_frontend_time_to_first_token_seconds": "gateway_time_to_first_token_seconds",
+    "dynamo_frontend_inter_token_latency_seconds": "gateway_inter_token_latency_seconds",
+}
 TOLD = {
     theirs: (engine, _OURS + ours)
-    for engine, names in (("vllm", VLLM), ("sglang", SGLANG), ("tensorrt_llm", TENSORRT_LLM))
+    for engine, names in (("vllm", VLLM), ("sglang", SGLANG), ("tensorrt_llm", TENSORRT_LLM), ("gateway", GATEWAY))
     for theirs, ours in names.items()
 }
 TOLD |= {name.replace("trtllm_", "trtllm:", 1): told for name, told in TOLD.items() if name.startswith("trtllm_")}
 HISTOGRAMS = {f"{_OURS}{name}" for name in ("time_to_first_token_seconds", "inter_token_latency_seconds",
-                                            "request_seconds", "queue_seconds")}  # fmt: skip
+                                            "request_seconds", "queue_seconds", "kv_transfer_seconds",
+                                            "kv_transfer_bytes", "gateway_queue_seconds",
+                                            "gateway_time_to_first_token_seconds",
+                                            "gateway_inter_token_latency_seconds")}  # fmt: skip
+SUMMARIES = {f"{_OURS}{name}" for name in ("moe_balance_ratio", "moe_rebalance_seconds")}  # told as sum and count
 WORST = {f"{_OURS}{name}" for name in ("kv_cache_usage_ratio", "prefix_cache_hit_ratio", "accept_length_tokens")}
 EXPORTS = tuple(dict.fromkeys(ours for _, ours in TOLD.values()))

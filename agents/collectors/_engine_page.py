@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from skewscope.contracts import Sample
 
-from ._engine_names import HISTOGRAMS, TOLD, WORST
+from ._engine_names import HISTOGRAMS, SUMMARIES, TOLD, WORST
 
 MOST_BOUNDS = 24
 _LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)")  # greedy: a label's value may hold a brace
@@ -65,15 +65,16 @@ def _lines(page: str) -> Iterator[tuple[str, str, dict[str, str], float]]:
 
 def _known(line: str) -> tuple[str, str]:
     """Return the engine's name and the suffix of a line that we have a name for, else two empty strings."""
-    if not line.startswith(("vllm:", "sglang:", "trtllm")):
+    if not line.startswith(("vllm:", "sglang:", "trtllm", "inference_extension_flow_control_", "dynamo_frontend_")):
         return "", ""
     name = line.partition("{")[0].partition(" ")[0]
     if name in TOLD:
-        return ("", "") if TOLD[name][1] in HISTOGRAMS else (name, "")
+        return ("", "") if TOLD[name][1] in HISTOGRAMS | SUMMARIES else (name, "")
     for suffix in _SUFFIXES:
         base = name.removesuffix(suffix)
         if base != name and base in TOLD:
-            return (base, suffix) if TOLD[base][1] in HISTOGRAMS else ("", "")
+            whole = TOLD[base][1] in HISTOGRAMS or (TOLD[base][1] in SUMMARIES and suffix != "_bucket")
+            return (base, suffix) if whole else ("", "")
     # A counter of the text format may stand without its ending.
     return (f"{name}_total", "") if f"{name}_total" in TOLD else ("", "")
 

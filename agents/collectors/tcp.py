@@ -16,6 +16,7 @@ CONNECTIONS, OPENED, LOST = (
 )
 SEGMENTS, AGAIN = "skewscope_tcp_segments_total", "skewscope_tcp_retransmitted_segments_total"
 CAUSES, TIMEOUTS = "skewscope_tcp_retransmissions_total", "skewscope_tcp_timeouts_total"
+DUPLICATES = "skewscope_tcp_duplicate_segments_total"
 DROPS, ERRORS = "skewscope_tcp_drops_total", "skewscope_tcp_receive_errors_total"
 MOST_BYTES = 1 << 15
 
@@ -32,7 +33,7 @@ NETSTAT: Columns = {
     "TCPFastRetrans": (CAUSES, ("fast",)), "TCPSlowStartRetrans": (CAUSES, ("slow_start",)),
     "TCPLostRetransmit": (CAUSES, ("lost_again",)), "TCPLossProbes": (CAUSES, ("loss_probe",)),
     "TCPSynRetrans": (CAUSES, ("syn",)),
-    "TCPTimeouts": (TIMEOUTS, ()), "TCPAbortOnTimeout": (LOST, ("timeout",)),
+    "TCPDSACKOldSent": (DUPLICATES, ()), "TCPTimeouts": (TIMEOUTS, ()), "TCPAbortOnTimeout": (LOST, ("timeout",)),
     "ListenOverflows": (DROPS, ("accept_queue_full",)), "ListenDrops": (DROPS, ("listen",)),
     "TCPBacklogDrop": (DROPS, ("backlog",)), "TCPRcvQDrop": (DROPS, ("receive_queue",)),
     "TCPOFODrop": (DROPS, ("out_of_order",)), "TCPZeroWindowDrop": (DROPS, ("zero_window",)),
@@ -46,7 +47,7 @@ class Tcp:
     process: ClassVar[str] = "host"
     group: ClassVar[str] = "fast"
     exports: ClassVar[tuple[str, ...]] = (
-        CONNECTIONS, OPENED, LOST, SEGMENTS, AGAIN, CAUSES, TIMEOUTS, DROPS, ERRORS,
+        CONNECTIONS, OPENED, LOST, SEGMENTS, AGAIN, CAUSES, DUPLICATES, TIMEOUTS, DROPS, ERRORS,
     )  # fmt: skip
 
     def __init__(self, place: Place) -> None:

@@ -15,6 +15,7 @@ from ..contracts import Detector, Finding
 from ..processes import process_pool
 from ..recording import Recording
 from ..simulate import Scenario, scenario, simulate
+from .effects import strengthened
 from .results import Case, Result
 from .truth import truth
 from .watching import Tables, Watched, watch
@@ -71,7 +72,7 @@ def planned(case: Case) -> Scenario:
     if case.severity and plan.faults:
         first = replace(plan.faults[0], severity=case.severity)
         plan = replace(plan, faults=(first, *plan.faults[1:]))
-    return plan
+    return strengthened(plan, case.seed, case.effect) if case.effect else plan
 
 
 def look(tables: Tables, only: Collection[str] = ()) -> Sequence[Finding]:

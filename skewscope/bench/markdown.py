@@ -9,14 +9,15 @@ HEAD = """\
 # How often it is right
 
 Measured on simulated fleets with known faults (`skewscope simulate --list`), with {count} {set} seeds from {first}:
-every fault in the sizes that its scenario ships, all rooms watching as they would live. A claim is right when it names
+every fault {size},
+all rooms watching as they would live. A claim is right when it names
 the condition and its place. *Detect* is the median time from onset to claim, *price error* the median and the 90 %
 point of |claimed - true| / true over faults that cost at least 0.5 % of the step. In brackets: 95 % intervals.
 
 Overall: recall {recall}, precision {precision}, the first claim names the root cause in {root}; price error {price}.
 Healthy fleets: {alarms} false alarms in {days:.1f} node-days, at most {most:.0f} per 1,000 node-days (95 %).
 
-Repeat it: `skewscope bench detect {flag}--seeds {count} --every {every} --markdown FILE`.
+Repeat it: `skewscope bench detect {flag}{effect}--seeds {count} --every {every} --markdown FILE`.
 
 | condition | faults | recall | precision | detect | price error |
 |---|---|---|---|---|---|
@@ -31,7 +32,7 @@ def page(document: Mapping[str, Any]) -> str:
         count=seeds["count"], set=seeds["set"], first=seeds["first"], recall=_share(overall, "recall"),
         precision=_share(overall, "precision"), root=_percent(overall["root_cause"]), price=_price(overall),
         alarms=healthy["false_alarms"], days=healthy["node_days"], most=healthy["at_most"] or float("nan"),
-        flag="--judge " if judged else "", every=document["looks"]["every_windows"],
+        flag="--judge " if judged else "", every=document["looks"]["every_windows"], **_sizes(document["effect"]),
     )  # fmt: skip
     rows = (
         f"| `{row['condition']}` | {row['faults']} | {_share(row, 'recall')} | {_share(row, 'precision')} "
@@ -39,6 +40,14 @@ def page(document: Mapping[str, Any]) -> str:
         for row in document["conditions"]
     )
     return head + "\n".join(rows) + "\n"
+
+
+def _sizes(effect: float) -> dict[str, str]:
+    """Return what is said of the sizes of the faults, and the flag for it."""
+    if not effect:
+        return {"size": "in the sizes that its scenario ships", "effect": ""}
+    said = f"strong enough to cost {effect:.0%} of the step where it can (several at once: as their scenario ships)"
+    return {"size": said, "effect": f"--effect {effect:g} "}
 
 
 def _percent(share: float | None) -> str:
@@ -63,4 +72,6 @@ def _seconds(row: Mapping[str, Any]) -> str:
 
 def _price(row: Mapping[str, Any]) -> str:
     told = row["price_error"]
-    return f"{told['median']:.0%}, {told['p90']:.0%}" if told["count"] else "-"
+    if not told["count"]:
+        return "unknown" if row["unpriced"] else "-"
+    return f"{told['median']:.0%}, {told['p90']:.0%}"

@@ -11,6 +11,8 @@ from .watching import Watched
 class Case:
     """One run to make: `nodes` 0 keeps the scenario's size, `severity` 0 that of its first fault.
 
+    `effect` is the share of the step that each fault must cost at least; severities grow until it does.
+
     With `own_room_only` no other room than that of the scenario's faults is asked.
     """
 
@@ -18,6 +20,7 @@ class Case:
     seed: int
     nodes: int = 0
     severity: float = 0.0
+    effect: float = 0.0
     every: int = 4
     own_room_only: bool = False
 

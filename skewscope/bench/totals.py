@@ -41,6 +41,7 @@ def document(results: Sequence[Result], *, judge: bool, seeds: range, sweeps: Se
         "scenarios": sorted({result.case.scenario for result in results}),
         "cases": len(results),
         "looks": {"every_windows": results[0].case.every if results else 0, "prefixes": "real"},
+        "effect": results[0].case.effect if results else 0.0,
         "overall": condition("overall", caught, alarms),
         "conditions": rows,
         "without_room": sorted({one.fault.condition for one in caught} - known),
@@ -57,23 +58,25 @@ def condition(title: str, caught: Sequence[Caught], alarms: Sequence[Alarm]) -> 
 
     Precision is that of claims, each subject once a run; symptoms of a true fault count neither way. Recall is that of
     faults. The price error is |found - true| / true of faults that cost half a percent of the step or more, not of
-    those that stop the job. `root_cause` is the share of faults of which the first claim that concerns them names the
-    condition, among those that any claim concerns.
+    those that stop the job; `unpriced` counts those whose claim says no price. `root_cause` is the share of faults of
+    which the first claim that concerns them names the condition, among those that any claim concerns.
     """
     found = [one for one in caught if one.found]
     outcomes = Counter(alarm.outcome for alarm in alarms)
     claims = outcomes[RIGHT] + outcomes[WRONG]
     blamed = [one for one in caught if one.blamed]
     named = sum(one.blamed == one.fault.condition for one in blamed)
+    costly = [one for one in found if one.fault.lost_share >= PRICED_SHARE and not one.fault.stops]
     errors = [abs(one.lost_s - one.fault.lost_s_per_step) / one.fault.lost_s_per_step
-              for one in found if one.fault.lost_share >= PRICED_SHARE and not one.fault.stops]  # fmt: skip
+              for one in costly if one.lost_s > 0]  # fmt: skip
     return {
         "condition": title, "faults": len(caught), "found": len(found), "recall": share(len(found), len(caught)),
         "recall_95": wilson(len(found), len(caught)), "seen_only": sum(one.seen and not one.found for one in caught),
         "right": outcomes[RIGHT], "wrong": outcomes[WRONG], "symptoms": outcomes[SYMPTOM],
         "precision": share(outcomes[RIGHT], claims), "precision_95": wilson(outcomes[RIGHT], claims),
         "detect_s": spread([one.after_s for one in found]), "detect_steps": spread([one.after_steps for one in found]),
-        "price_error": spread(errors), "root_cause": share(named, len(blamed)), "blamed": len(blamed),
+        "price_error": spread(errors), "unpriced": len(costly) - len(errors),
+        "root_cause": share(named, len(blamed)), "blamed": len(blamed),
     }  # fmt: skip
 
 

@@ -84,13 +84,24 @@ def watch(tables: Tables, truth: Truth, look: Look, natural: Natural, every: int
 
 
 def until(tables: Tables, end_ns: int) -> dict[str, pd.DataFrame]:
-    """Return the tables as they were at a time: without the rows that end later; rows of unknown time stay."""
-    return {name: rows if name in TIMELESS else _cut(rows, end_ns) for name, rows in tables.items()}
+    """Return the tables as they were at a time: without the rows that end later; rows of unknown time stay.
+
+    What is told by steps only (loads of experts) is cut by the times of the steps.
+    """
+    times = tables.get("step_times", pd.DataFrame())
+    return {name: rows if name in TIMELESS else _cut(rows, end_ns, times) for name, rows in tables.items()}
 
 
-def _cut(rows: pd.DataFrame, end_ns: int) -> pd.DataFrame:
+def _cut(rows: pd.DataFrame, end_ns: int, times: pd.DataFrame) -> pd.DataFrame:
     column = next((name for name in TIMES if name in rows), "")
-    if not column or not len(rows):
+    if not len(rows):
+        return rows
+    if not column and "step" in rows and len(times):
+        done = times[(times["start_ns"] + times["duration_ns"] <= end_ns).to_numpy()]
+        ended = done.groupby(done["job"].astype(str))["step"].max()
+        last = rows["job"].astype(str).map(ended).fillna(-1)
+        return rows[(rows["step"] <= last).to_numpy()]
+    if not column:
         return rows
     kept = (rows[column] <= end_ns).to_numpy()
     return rows if kept.all() else rows[kept]

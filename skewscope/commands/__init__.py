@@ -64,7 +64,8 @@ def _run(words: list[str]) -> int:
 def _parsed(words: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     from . import _parser, _settings
 
-    parser = _parser.build(_parser.named(words[0]) if words else "")
+    named = [word for word in words if _parser.named(word)]
+    parser = _parser.build(_parser.named(words[0]) if words else "", nested=bool(named))
     try:
         _settings.apply(parser, _parser.commands(parser), words, os.environ)
     except UsageError:  # a settings file may speak of other commands too

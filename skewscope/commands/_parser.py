@@ -23,10 +23,11 @@ Exit codes: 0 done, 1 a finding at or above --fail-on (or a failure), 2 wrong us
 130 interrupted."""
 
 
-def build(only: str = "") -> argparse.ArgumentParser:
+def build(only: str = "", nested: bool = True) -> argparse.ArgumentParser:
     """Return the whole parser; `args.run` of the parsed arguments is the command to call.
 
     With the id of a command as `only`, the others are not even imported: the agent runs on every node and stays small.
+    Without `nested`, commands that hold further ones (`plan`) do not load them: the list of commands needs none.
     """
     form: Any = _form
     parser = argparse.ArgumentParser(
@@ -48,6 +49,10 @@ def build(only: str = "") -> argparse.ArgumentParser:
         )  # fmt: skip
         command = room.load()
         command.arguments(place)
+        if nested and hasattr(command, "nest"):
+            command.nest(place)
+        for below in commands(place).values():
+            _shared(below)
         place.set_defaults(run=command.run)
     return parser
 
@@ -71,11 +76,13 @@ def named(word: str) -> str:
 
 
 def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command by its name."""
+    """Return the parser of each command by its name; what a command holds itself is called as "plan.moe"."""
+    found: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
+            for name, place in action.choices.items():
+                found |= {name: place, **{f"{name}.{below}": one for below, one in commands(place).items()}}
+    return found
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:

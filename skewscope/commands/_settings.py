@@ -22,7 +22,7 @@ def apply(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[st
 
     Raises UsageError naming the key, and near names, for a setting that does not exist or does not fit.
     """
-    chosen = next((word for word in words if word in commands), "")
+    chosen = _chosen(words, commands)
     shared = _actions(parser)
     own = {name: _actions(place) for name, place in commands.items()}
     path = _config_path(words, environ)
@@ -35,6 +35,15 @@ def apply(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[st
             action = own[chosen][key]
             action.required = False
             commands[chosen].set_defaults(**{key: _converted(action, value, origin)})
+
+
+def _chosen(words: Sequence[str], commands: Parsers) -> str:
+    """Return the name of the command that words call, as "plan.moe" where it holds further ones."""
+    chosen = ""
+    for word in words:
+        name = f"{chosen}.{word}" if chosen else word
+        chosen = name if name in commands else chosen
+    return chosen
 
 
 def _actions(parser: argparse.ArgumentParser) -> Actions:
@@ -62,14 +71,23 @@ def _from_file(path: str, shared: Actions, own: Mapping[str, Actions], chosen: s
         key = _known(name, everywhere, f"{path}: key")
         if key in shared or key in own.get(chosen, {}):
             yield f"{path}: {name}", key, value
+    for section, values in _sections(given, own, path):
+        below = {key for name in own if name == section or name.startswith(f"{section}.") for key in own[name]}
+        for name, value in values.items():
+            key = _known(name, sorted({*below, *shared}), f"{path}: key {section}.", joined=True)
+            if f"{chosen}.".startswith(f"{section}.") and (key in shared or key in own[chosen]):
+                yield f"{path}: {section}.{name}", key, value
+
+
+def _sections(given: Mapping[str, Any], own: Mapping[str, Actions], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each section's name and keys, what it holds for a nested command after it, as "plan.moe"."""
     for section, values in given.items():
         if not isinstance(values, dict):
             continue
-        _known(section, sorted(own), f"{path}: section", fold=False)
-        for name, value in values.items():
-            key = _known(name, sorted({*own[section], *shared}), f"{path}: key {section}.", joined=True)
-            if section == chosen:
-                yield f"{path}: {section}.{name}", key, value
+        _known(section, sorted(name for name in own if "." not in name), f"{path}: section", fold=False)
+        nested = {name: one for name, one in values.items() if f"{section}.{name}" in own and isinstance(one, dict)}
+        yield section, {name: one for name, one in values.items() if name not in nested}
+        yield from ((f"{section}.{name}", one) for name, one in nested.items())
 
 
 def _toml(path: str) -> dict[str, Any]:

@@ -55,9 +55,7 @@ class Analyze:
             room("detectors", name)
         _check_targets(args)
         analysis = analysed(_work.read(args.paths, args.workers, args.dask), args.window, args.only)
-        from ..reports.document import document
-
-        report = document(analysis)
+        report = report_of(analysis)
         text = as_json(report)
         _write(args, analysis, report, text)
         if args.json == "-":
@@ -74,6 +72,14 @@ def analysed(recording: Recording, span: _window.Window | None = None, only: tup
         recording = dataclasses.replace(recording, tables=_window.cut(recording.tables, span))
     with _work.progress("analysing"):
         return analyze(recording, only=only or ())
+
+
+def report_of(analysis: Analysis) -> dict[str, Any]:
+    """Return the report document, its recommendations priced on the recorded rounds where there are any."""
+    from ..planners.advise import advised
+    from ..reports.document import document
+
+    return advised(document(analysis), analysis.tables, analysis.recording.parallelism)
 
 
 def as_json(report: dict[str, Any]) -> str:

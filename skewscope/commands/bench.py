@@ -10,6 +10,7 @@ Examples:
   skewscope bench detect --only gpu-hw-slowdown --seeds 20      the scenarios with this fault, more seeds
   skewscope bench detect --only healthy --nodes 32              a scenario by name, on a larger fleet
   skewscope bench detect --sweep --html bench.html              how small faults may be, as a page with charts
+  skewscope bench detect --effect 0.15 --seeds 10               with faults that cost 15 % of the step or more
   skewscope bench detect --judge --seeds 50 --json bench.json   the figures to publish (skewscope.bench/1)
 """
 
@@ -43,6 +44,8 @@ class Bench:
         add("--judge", action="store_true", help="take the seeds kept for judging, not those for tuning")
         add("--only", metavar="CONDITION,...", help="only scenarios with these faults, or of these names")
         add("--nodes", type=whole, metavar="N", help="nodes of each scenario's first job (default: as it ships)")
+        add("--effect", type=_share, default=0.0, metavar="SHARE",
+            help="let single faults cost at least this share of the step, as 0.15 (default: as they ship)")  # fmt: skip
         add("--every", type=whole, default=EVERY, metavar="N", help=f"look at every so many windows ({EVERY})")
         add("--sweep", action="store_true", help="also try single faults in other severities")
         add("--json", metavar="FILE", help="write the figures (skewscope.bench/1); '-' is standard output")
@@ -70,7 +73,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 
     chosen = seeds.seeds(args.seeds, judge=args.judge)
     names = scenarios(args.only)
-    asked = [Case(name, seed, args.nodes or 0, every=args.every) for name in names for seed in chosen]
+    asked = [
+        Case(name, seed, args.nodes or 0, effect=args.effect, every=args.every) for name in names for seed in chosen
+    ]
     for name in names:
         cases.planned(Case(name, 0, args.nodes or 0))  # a size that does not fit is told before the long work
     results = _run(asked, args.workers, "watching")
@@ -78,6 +83,17 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     return totals.document(
         results, judge=args.judge, seeds=chosen, sweeps=sweeps.curves(results, swept) if args.sweep else ()
     )
+
+
+def _share(text: str) -> float:
+    """Return a share above 0 and below 1; raises ArgumentTypeError."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1, as 0.15")
+    return share
 
 
 def _run(asked: Sequence[Case], workers: int | None, what: str) -> list[Result]:
@@ -109,7 +125,7 @@ def scenarios(only: str | None) -> list[str]:
 
 def _write(args: argparse.Namespace, document: dict[str, Any]) -> None:
     if args.json:
-        from ..reports.document import plain
+        from ..plans import plain
 
         text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
         if args.json == "-":

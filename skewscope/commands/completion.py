@@ -13,7 +13,7 @@ import sys
 
 from ..errors import UsageError
 
-FILES = ("PATH", "FILE", "REPORT.json")
+FILES = ("PATH", "FILE", "REPORT.json", "LOADS", "PLACEMENT", "PROFILE", "LENGTHS", "LINKS", "FLOWS")
 
 
 class Completion:

@@ -50,14 +50,14 @@ class Conditions:
 
 def readme() -> str:
     """Return the Markdown table of all conditions."""
-    from ._outline import outlines
+    from ..outline import outlines
 
     rows = [f"| `{one.id}` | {one.title.replace('|', '/')} | {one.category} | {one.severity} |" for one in outlines()]
     return "\n".join(["| condition | what it is | category | severity |", "|---|---|---|---|", *rows])
 
 
 def _catalogue(as_json: bool, as_readme: bool) -> str:
-    from ._outline import outlines
+    from ..outline import outlines
 
     if as_json:
         return json.dumps([dataclasses.asdict(one) for one in outlines()], indent=2)
@@ -70,7 +70,7 @@ def _catalogue(as_json: bool, as_readme: bool) -> str:
 
 
 def _explained(condition: str) -> dict[str, Any]:
-    from ._outline import outline
+    from ..outline import outline
 
     place = room("detectors", condition)
     detector, page = place.load(), place.page().strip()

@@ -1,28 +1,31 @@
 """Analyse the shipped sample recordings: the main job, end to end, without a server.
 
-Prints the report and writes report.html and report.json; opens the page in a browser where there is one.
+Prints the report and writes report.html and report.json; opens the page in a browser where there is one. With --serve
+the dashboard stays up on the result instead.
 
 Examples:
   skewscope demo                       print, write ./skewscope-report/, open the page
   skewscope demo --no-open             the same without a browser
   skewscope demo --out /srv/demo       write elsewhere
-  skewscope demo --serve               show the page at http://127.0.0.1:8790 until Ctrl-C
+  skewscope demo --serve               keep the dashboard up at http://127.0.0.1:8790 until Ctrl-C
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import http.server
 import os
 import sys
 import webbrowser
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from . import _files, _work, analyze
+
+if TYPE_CHECKING:
+    from ..analysis import Analysis
 
 FAVOURITE = "compute-slow"
 NOTES, LABELS = {".md", ".csv"}, {"truth.json"}  # beside a sample, not part of it
@@ -36,7 +39,7 @@ class Demo:
         add = parser.add_argument
         add("--out", metavar="DIR", default="skewscope-report", help="folder for the report (./skewscope-report)")
         add("--no-open", action="store_true", help="open no browser")
-        add("--serve", action="store_true", help="keep a small web server on 127.0.0.1 until Ctrl-C")
+        add("--serve", action="store_true", help="keep the dashboard up on 127.0.0.1 until Ctrl-C")
         add("--port", type=int, default=8790, metavar="PORT", help="port of --serve (8790; 0 takes a free one)")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -46,15 +49,13 @@ class Demo:
             analysis = analyze.analysed(
                 _work.read([str(path) for path in sorted(sample.iterdir()) if _is_recording(path)])
             )
-        from ..reports.document import document
-
-        report = document(analysis)
+        report = analyze.report_of(analysis)
         _files.write_text(folder / "report.json", analyze.as_json(report))
         _files.write_text(folder / "report.html", analyze.as_html(report, analysis))
         analyze.print_page(report, analysis)
         print(f"\nReport with charts: {folder / 'report.html'}\nYour own recordings: skewscope analyze PATH...")
         if args.serve:
-            return _serve(folder, args.port, not args.no_open)
+            return _serve(analysis, args.port, not args.no_open)
         if not args.no_open and _has_display():
             webbrowser.open((folder / "report.html").resolve().as_uri())
         return 0
@@ -82,24 +83,16 @@ def _has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing per request."""
+def _serve(analysis: Analysis, port: int, browse: bool) -> int:
+    """Keep the dashboard up on the result; raises UsageError where the port is not free."""
+    from ..catalogue import load
+    from . import dashboard
 
+    made = load("dashboards._sources")
+    pages = dashboard.on_loopback(made.Fixed(made.from_analysis(analysis, "the demo's recording")), port)
 
-def _serve(folder: Path, port: int, browse: bool) -> int:
-    handler = functools.partial(_Quiet, directory=str(folder))
-    try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
-    except OSError as error:
-        raise UsageError(f"--port {port}: {error.strerror}; choose another, or 0 for a free one") from None
-    with server:
-        address = f"http://127.0.0.1:{server.server_address[1]}/report.html"
-        print(f"Serving {address} until Ctrl-C", flush=True)
+    def show(address: str) -> None:
         if browse and _has_display():
             webbrowser.open(address)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            _work.LOG.info("stopped")
-    return 0
+
+    return dashboard.serve(pages, show)

@@ -84,7 +84,7 @@ def what_to_do(page: str) -> str:
 
 def _tell(document: Mapping[str, Any] | None, lines: Sequence[str]) -> None:
     if document is not None:
-        from ..reports.document import plain
+        from ..plans import plain
 
         text = json.dumps(plain(document), indent=2, allow_nan=False)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import agent, collective, finding, gpu, host, nic, pcie, serving
+from . import acting, agent, collective, finding, gpu, host, nic, pcie, serving
 from ._metric import Metric
 
 __all__ = ["AREAS", "METRICS", "Metric", "metric"]
@@ -15,7 +15,7 @@ AREAS = {
     "collective": collective.METRICS,
     "serving": serving.METRICS,
     "agent": agent.METRICS,
-    "finding": finding.METRICS,
+    "finding": (*finding.METRICS, *acting.METRICS),
 }
 METRICS = tuple(metric for metrics in AREAS.values() for metric in metrics)
 _BY_NAME = {metric.name: metric for metric in METRICS}

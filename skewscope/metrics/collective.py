@@ -57,6 +57,13 @@ METRICS = (
     Metric("skewscope_moe_dropped_tokens_total", "counter", "", "Tokens that a rank dropped at full experts", _RANK),
     Metric("skewscope_moe_expert_max_mean_ratio", "gauge", "ratio",
            "Load of the busiest expert over the mean of its layer, in the worst layer of the newest whole step", _RANK),
+    Metric("skewscope_rl_seconds_total", "counter", "seconds",
+           "Seconds of a rank in the phases of reinforcement learning: busy while it works in the phase that its job "
+           "is in, idle while only others do", (*_RANK, "phase", "state"),
+           {"phase": ("generation", "training"), "state": ("busy", "idle")}),
+    Metric("skewscope_rl_answer_seconds", "gauge", "seconds",
+           "Time to generate an answer of a rank's newest batch, the median one and the longest", (*_RANK, "statistic"),
+           {"statistic": ("median", "max")}),
     Metric("skewscope_rank_heartbeat_age_seconds", "gauge", "seconds",
            "Seconds since a rank's process last gave a sign of life", _RANK),
     Metric("skewscope_hook_internal_errors_total", "counter", "", "Errors inside the hook of a rank's process", _RANK),

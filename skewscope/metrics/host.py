@@ -52,6 +52,10 @@ METRICS = (
     Metric("skewscope_host_hugepage_bytes", "gauge", "bytes",
            "Memory in the pools of huge pages by page size, for example 2MiB",
            ("size", "kind"), {"kind": ("total", "free", "reserved", "surplus")}),
+    # power
+    Metric("skewscope_power_budget_watts", "gauge", "watts",
+           "Power that the GPUs of the rack or row (domain) of this host may draw together, as the site says",
+           ("domain",)),
     # clock
     Metric("skewscope_host_clock_offset_seconds", "gauge", "seconds",
            "Offset that the kernel still has to correct; near 0 with daemons that steer the frequency alone"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._metric import Metric
 
 _REPLICA = ("engine", "model", "replica")
-_ENGINES = {"engine": ("vllm", "sglang", "tensorrt_llm")}
+_ENGINES = {"engine": ("vllm", "sglang", "tensorrt_llm", "gateway")}
 
 # fmt: off
 METRICS = tuple(Metric(name, kind, unit, meaning, _REPLICA, _ENGINES) for name, kind, unit, meaning in (
@@ -28,6 +28,25 @@ METRICS = tuple(Metric(name, kind, unit, meaning, _REPLICA, _ENGINES) for name, 
     ("skewscope_serving_inter_token_latency_seconds", "histogram", "seconds", "Seconds between tokens of a request"),
     ("skewscope_serving_request_seconds", "histogram", "seconds", "Seconds from a request's arrival to its last token"),
     ("skewscope_serving_queue_seconds", "histogram", "seconds", "Seconds that a request waited in the engine"),
+    ("skewscope_serving_kv_transfer_seconds", "histogram", "seconds", "Seconds that a transfer of KV cache took from "
+     "the replica that read the prompt to the one that answers"),
+    ("skewscope_serving_kv_transfer_bytes", "histogram", "bytes", "Bytes of one transfer of KV cache"),
+    ("skewscope_serving_kv_transfer_failures_total", "counter", "", "Transfers of KV cache that failed"),
+    ("skewscope_serving_kv_transfer_expired_total", "counter", "", "Requests whose KV cache was dropped as nobody "
+     "fetched it in time"),
+    ("skewscope_serving_gateway_requests_waiting", "gauge", "", "Requests that wait in the gateway before the engines "
+     "of a model"),
+    ("skewscope_serving_gateway_queue_seconds", "histogram", "seconds", "Seconds that a request waited in the "
+     "gateway"),
+    ("skewscope_serving_gateway_time_to_first_token_seconds", "histogram", "seconds",
+     "Seconds from a request's arrival at the gateway to the first token that comes back there"),
+    ("skewscope_serving_gateway_inter_token_latency_seconds", "histogram", "seconds",
+     "Seconds between the tokens of a request as they come back to the gateway"),
+    ("skewscope_serving_moe_balance_ratio", "summary", "ratio", "Balance of the ranks that hold experts in a forward "
+     "pass, by the engine's own definition, sum and count"),
+    ("skewscope_serving_moe_rebalances_total", "counter", "", "Times that an engine moved experts between ranks"),
+    ("skewscope_serving_moe_rebalance_seconds", "summary", "seconds", "Seconds in which an engine moved experts, sum "
+     "and count"),
 )) + (
     Metric("skewscope_serving_endpoint_up", "gauge", "", "1 where the engine's metrics page answered, else 0",
            ("replica",)),

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contracts import ROLES, Evidence, Finding, Window
+from ..plans import plain
 from ..subjects import Subject
-from . import who_when
+from . import moe_section, who_when
 from .recommend import recommend
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def document(analysis: Analysed) -> Document:
         | {"explains": [names[other] for other in sorted(analysis.explains.get(place, ()), key=order.index)]}
         for place in order
     ]
-    made = {
+    made: Document = {
         "schema": SCHEMA,
         "inputs": [_input(item) for item in analysis.recording.inputs],
         "job": _job(job),
@@ -96,6 +97,8 @@ def document(analysis: Analysed) -> Document:
         "collectives": who_when.last_per_call(analysis.tables),
         "warnings": list(dict.fromkeys(analysis.warnings)),
     }
+    if experts := moe_section.section(analysis.tables):
+        made["moe"] = experts
     plain_document: Document = plain(made)
     return plain_document
 
@@ -109,27 +112,6 @@ def in_order(findings: Sequence[Finding]) -> list[int]:
         return found.severity, *cost, ROLES.index(found.role), found.condition, found.subject.id
 
     return sorted(range(len(findings)), key=rank)
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return JSON's own types for numpy scalars, tuples and mappings; NaN and infinity become None.
-
-    >>> plain({"a": (1, float("nan"))})
-    {'a': [1, None]}
-    """
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, Mapping):
-        return {plain(str(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if hasattr(value, "item"):
-        return plain(value.item())
-    return plain(str(value))
 
 
 def _finite(value: float) -> float:
@@ -168,7 +150,7 @@ def _finding(name: str, found: Finding, steps: int, ranks: int) -> Document:
     return {
         "id": name,
         "condition": found.condition,
-        "subject": _subject(found.subject),
+        "subject": subject_document(found.subject),
         "role": found.role,
         "severity": found.severity,
         "confidence": min(1.0, max(0.0, _finite(found.confidence))),
@@ -187,6 +169,11 @@ def _finding(name: str, found: Finding, steps: int, ranks: int) -> Document:
     }
 
 
+def finding_document(name: str, found: Finding) -> Document:
+    """Return one finding as reports show it, outside of a report: it explains nothing there and costs no hours."""
+    return _finding(name, found, 0, 0) | {"explains": []}
+
+
 def _steps_hit(window: Window, steps: int) -> int:
     """Return over how many of the measured steps a finding costs: those of its window, at most all."""
     if window.first_step < 0 or window.last_step < window.first_step:
@@ -194,7 +181,8 @@ def _steps_hit(window: Window, steps: int) -> int:
     return min(steps, window.last_step - window.first_step + 1)
 
 
-def _subject(subject: Subject) -> Document:
+def subject_document(subject: Subject) -> Document:
+    """Return a subject as reports show it: null for what is unknown."""
     return {
         "kind": subject.kind, "id": subject.id, "rank": _known(subject.rank), "peer": _known(subject.peer),
         "node": subject.node or None, "stage": _known(subject.stage), "layer": _known(subject.layer),

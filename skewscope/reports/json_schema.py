@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from .. import tables
+from ..catalogue import rooms
 from ..contracts import ROLES, SEVERITIES
 from ..errors import UsageError
 from ..subjects import KINDS
@@ -13,6 +16,9 @@ from ..subjects import KINDS
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REPORT = "skewscope.report/1"
 BENCH = "skewscope.bench/1"
+INCIDENT = "skewscope.incident/1"
+PLAN = "skewscope.plan.NAME/1"
+INCIDENT_STATES = ("open", "growing", "mitigated", "closed")
 ARROW = {"i64": "int64", "i32": "int32", "i16": "int16", "f64": "double", "str": "dictionary<string>", "bool": "bool"}
 JSON = {"i64": "integer", "i32": "integer", "i16": "integer", "f64": "number", "str": "string", "bool": "boolean"}
 
@@ -27,7 +33,7 @@ SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 TEXT: Schema = {"type": "string"}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 
-ADDED = ("steps", "collectives", "warnings")  # beyond the contract: who was slowest when, and what to know
+ADDED = ("steps", "collectives", "warnings", "moe")  # beyond the contract: who was slowest when, and what to know
 
 
 def names() -> list[str]:
@@ -36,7 +42,20 @@ def names() -> list[str]:
     >>> names()[0]
     'skewscope.report/1'
     """
-    return [REPORT, BENCH, *tables.names()]
+    return [*_documents(), *tables.names()]
+
+
+def _documents() -> dict[str, Callable[[], Schema]]:
+    from . import action_schema, replay_schema, site_schema
+
+    own = {REPORT: report, BENCH: bench, INCIDENT: incident, PLAN: plan}
+    acting = {"action": action_schema.parts, "retest": replay_schema.retest, "replay": replay_schema.replay}
+    parts = {**acting, **site_schema.SITE}
+    return {**own, **{f"skewscope.{name}/1": partial(_headed, name, made) for name, made in parts.items()}}
+
+
+def _headed(name: str, parts: Callable[[], Schema]) -> Schema:
+    return {"$schema": DIALECT, "$id": f"urn:skewscope:{name}:1", "title": f"skewscope.{name}/1", **parts()}
 
 
 def schema(name: str) -> Schema:
@@ -45,13 +64,13 @@ def schema(name: str) -> Schema:
     >>> schema("report")["title"]
     'skewscope.report/1'
     """
-    if name in (REPORT, "report"):
-        return report()
-    if name in (BENCH, "bench"):
-        return bench()
+    documents = _documents()
+    short = {full.split(".")[1].split("/")[0]: full for full in documents}
+    if made := documents.get(short.get(name, PLAN if name in _plans() else name)):
+        return made()
     if name in tables.names():
         return table(name)
-    near = get_close_matches(name, [*names(), "report", "bench"], n=3)
+    near = get_close_matches(name, [*names(), *short], n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     raise UsageError(f"no schema is called {name!r}; {hint}names are {', '.join(names())}")
 
@@ -84,6 +103,7 @@ def report() -> Schema:
         "steps": _list(_step()),
         "collectives": _list(_call()),
         "warnings": _list(TEXT),
+        "moe": _list(_moe()),
     }
     made = _object(parts)
     made["required"] = [name for name in parts if name not in ADDED]
@@ -94,7 +114,7 @@ def bench() -> Schema:
     """Return the JSON Schema of `skewscope.bench/1`."""
     interval = {"type": ["array", "null"], "items": SHARE, "minItems": 2, "maxItems": 2}
     spread = _object({"count": COUNT, "median": MAYBE_NUMBER, "p90": MAYBE_NUMBER})
-    counts = ("faults", "found", "seen_only", "right", "wrong", "symptoms", "blamed")
+    counts = ("faults", "found", "seen_only", "right", "wrong", "symptoms", "blamed", "unpriced")
     figures = _object({
         "condition": TEXT, **dict.fromkeys(counts, COUNT), "recall": MAYBE_SHARE, "recall_95": interval,
         "precision": MAYBE_SHARE, "precision_95": interval, "detect_s": spread, "detect_steps": spread,
@@ -111,13 +131,61 @@ def bench() -> Schema:
         "schema": {"const": BENCH}, "version": TEXT,
         "seeds": _object({"set": {"enum": ["tuning", "judging"]}, "first": COUNT, "count": COUNT}),
         "scenarios": _list(TEXT), "cases": COUNT,
-        "looks": _object({"every_windows": COUNT, "prefixes": {"enum": ["real"]}}),
+        "looks": _object({"every_windows": COUNT, "prefixes": {"enum": ["real"]}}), "effect": SHARE,
         "overall": figures, "conditions": _list(figures), "without_room": _list(TEXT),
         "confusion": _object({"rows": _list(TEXT), "columns": _list(TEXT), "counts": _list(_list(COUNT))}),
         "healthy": _object(healthy), "misplaced": _list(_object(misplaced)), "sweeps": _list(_object(sweep)),
         "failures": _list(_object({"scenario": TEXT, "seed": COUNT, "error": TEXT})),
     })  # fmt: skip
     return {"$schema": DIALECT, "$id": "urn:skewscope:bench:1", "title": BENCH, **made}
+
+
+def incident() -> Schema:
+    """Return the JSON Schema of `skewscope.incident/1`."""
+    time = {"type": "integer", "description": "nanoseconds since the Unix epoch"}
+    cost = {
+        "seconds_per_step": NUMBER, "share": SHARE,
+        "lost_gpus": {**MAYBE_NUMBER, "description": "GPU-hours lost per hour at present"},
+        "gpu_hours": {**MAYBE_NUMBER, "description": "lost since it was opened"},
+    }  # fmt: skip
+    made = _object({
+        "schema": {"const": INCIDENT}, "id": {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$"},
+        "state": {"enum": list(INCIDENT_STATES)}, "condition": TEXT, "subject": _subject(),
+        "job": {**MAYBE_TEXT, "description": "null or empty where no job is known"},
+        "severity": {"enum": list(SEVERITIES)}, "confidence": SHARE, "opened_ns": time, "changed_ns": time,
+        "closed_ns": {**time, "type": ["integer", "null"]}, "cost": _object(cost),
+        "peak_share": {**SHARE, "description": "the greatest share of the step that it has cost"},
+        "findings": _list(_finding()),
+        "flaps": {**COUNT, "description": "how often it came back soon after it had ended"},
+        "summary": TEXT, "advice": TEXT, "runbook": TEXT,
+    })  # fmt: skip
+    return {"$schema": DIALECT, "$id": "urn:skewscope:incident:1", "title": INCIDENT, **made}
+
+
+def plan() -> Schema:
+    """Return the JSON Schema of what all documents `skewscope.plan.NAME/1` share; what `plan` holds is the planner's.
+
+    >>> plan()["properties"]["schema"]["enum"] == _plans()
+    True
+    """
+    value = {"type": ["number", "string", "boolean", "null"]}
+    metrics = {"type": "object", "additionalProperties": value, "description": "by name, the unit as last word"}
+    made = _object({
+        "schema": {"enum": _plans()}, "inputs": {"type": "object", "description": "what the plan was made for"},
+        "objective": {**TEXT, "description": "what is made better: a metric, or the rule in words"},
+        "current": metrics, "proposed": metrics,
+        "lower_bound": {**MAYBE_NUMBER, "description": "what no plan can beat, of the objective"},
+        "optimal": {"type": "boolean", "description": "the bound is reached, or it is proved otherwise"},
+        "gap": {**MAYBE_NUMBER, "description": "how far the plan is from the bound, as a share of it"},
+        "solve_s": {**NUMBER, "minimum": 0}, "steps": _list(TEXT), "plan": {"type": "object"}, "verdict": TEXT,
+        "feasible": {"type": "boolean", "description": "false: no such plan can be, the verdict says why"},
+        "warnings": _list(TEXT),
+    })  # fmt: skip
+    return {"$schema": DIALECT, "$id": "urn:skewscope:plan:1", "title": PLAN, **made}
+
+
+def _plans() -> list[str]:
+    return [PLAN.replace("NAME", room.id) for room in rooms("planners")]
 
 
 def _step() -> Schema:
@@ -132,6 +200,24 @@ def _call() -> Schema:
         "group": TEXT, "op": TEXT, "seq": whole, "step": whole, "source": TEXT, "last_rank": COUNT,
         "decided": {"type": "boolean"}, "skew_s": MAYBE_NUMBER, "members": COUNT,
     })  # fmt: skip
+
+
+def _moe() -> Schema:
+    """Return the schema of what a report says of the experts of one job and phase."""
+    numbers = {"type": ["object", "null"], "additionalProperties": MAYBE_NUMBER}
+    levels = {"type": ["object", "null"], "additionalProperties": {"type": "object"}}
+    advice = _list(_object({"rule": TEXT, "text": TEXT}))
+    made = _object({
+        "job": TEXT, "phase": {**TEXT, "description": "prefill, decode, train; empty where nobody tells"},
+        "steps": COUNT, "layers": COUNT, "experts": COUNT, "warnings": _list(TEXT), "gpus": MAYBE_WHOLE,
+        "definitions": {**numbers, "description": "balance of GPUs as each project would print it"},
+        "reported": {**numbers, "description": "balance as the engine printed it, by definition"},
+        "ladder": {"type": ["object", "null"], "description": "from today's balance to its limits, means over layers"},
+        "expert_level": levels, "gpu_level": levels, "node_level": levels, "drift": {"type": ["object", "null"]},
+        "dead": {"type": "object"}, "cost_s": {**MAYBE_NUMBER, "description": "seconds a step, at peak speed"},
+        "advice": advice,
+    })  # fmt: skip
+    return {**made, "required": ["job", "phase", "steps", "layers", "experts", "warnings"]}
 
 
 def _column(column: tables.Column) -> Schema:
@@ -192,15 +278,19 @@ def _summary() -> Schema:
     )
 
 
+def _subject() -> Schema:
+    parts = {name: MAYBE_WHOLE for name in ("rank", "peer", "stage", "layer")}
+    return _object({"kind": {"enum": list(KINDS)}, "id": TEXT, "node": MAYBE_TEXT, **parts})
+
+
 def _finding() -> Schema:
     window = {name: MAYBE_WHOLE for name in ("start_ns", "end_ns", "first_step", "last_step")}
-    subject = {name: MAYBE_WHOLE for name in ("rank", "peer", "stage", "layer")}
     signal = {"signal": TEXT, "value": MAYBE_NUMBER, "baseline": MAYBE_NUMBER, "threshold": MAYBE_NUMBER, "unit": TEXT}
     return _object(
         {
             "id": _id("f"),
             "condition": TEXT,
-            "subject": _object({"kind": {"enum": list(KINDS)}, "id": TEXT, "node": MAYBE_TEXT, **subject}),
+            "subject": _subject(),
             "role": {"enum": list(ROLES)},
             "severity": {"enum": list(SEVERITIES)},
             "confidence": SHARE,
@@ -216,7 +306,7 @@ def _finding() -> Schema:
 
 def _recommendation() -> Schema:
     predicted = {"step_time_ratio": NUMBER, "gpu_hours_saved": NUMBER, "confidence": SHARE}
-    return _object(
+    made = _object(
         {
             "id": _id("r"),
             "for": _list(_id("f")),
@@ -228,3 +318,17 @@ def _recommendation() -> Schema:
             "risk": TEXT,
         }
     )
+    replayed = {**NUMBER, "description": "seconds per step against doing nothing, where rounds were replayed"}
+    ends = dict.fromkeys(("saved_s", "saved_low_s", "saved_high_s"), replayed)
+    needs = {**TEXT, "description": "the assumption that would break it"}
+    made["properties"] |= {**ends, "needs": needs, "alternatives": _list(_alternative())}
+    return made
+
+
+def _alternative() -> Schema:
+    """Return the schema of another remedy beside the recommended one, doing nothing among them."""
+    ends = dict.fromkeys(("saved_s", "saved_low_s", "saved_high_s", "saved_share"), NUMBER)
+    return _object({
+        "remedy": TEXT, "planner": TEXT, "action": TEXT, **ends, "sure_ratio": SHARE, "pays": {"type": "boolean"},
+        "refused": MAYBE_TEXT, "needs": TEXT, "params": {"type": "object"},
+    })  # fmt: skip

@@ -33,22 +33,38 @@ LINK = Remedy("none", "validate-link", "a probe of the pair while the job is sto
 PLACE = Remedy("placement", "place-anew", RESTART, "needs free hosts under the same switch")
 RESTART_NOW = Remedy("none", "drain-restart", RESTART, "save the stacks first: a code fault comes back on any host")
 EXPERTS = Remedy("moe", "rebalance-experts", "moving expert weights once", "loads drift: measure again after the move")
+HOLD = Remedy("moe", "hold-rebalancing", "none", "loads may drift away from the map: watch the balance")
 CHECKPOINT = Remedy("checkpoint", "respace-checkpoints", "none", "a longer gap loses more work when a host fails")
 HOST = Remedy("none", "fix-host", "a settings change on the host", "others may share the host")
 CODE = Remedy("none", "fix-code", "a code change", "none that the recording shows")
+MEMORY = Remedy("none", "even-memory", RESTART, "recomputing or offloading costs time: use it on the full rank only")
+ADMIT = Remedy("none", "admit-limit", "requests turned away at the peak", "clients that retry at once make it worse")
+ROUTE = Remedy("none", "route-anew", "fewer hits of the prefix cache", "sessions that must stay need a cap, not a move")
+FEED = Remedy("none", "fix-ingress", "a settings change at the gateway", "engines get more at once: watch their queues")
+ENGINE = Remedy("none", "engine-setting", "a restart of the replica", "other work may want the old one: try one first")
+LEAK = Remedy("none", "restart-at-checkpoint", RESTART, "it comes back at the same rate until its cause is found")
+SPREAD = Remedy("placement", "spread-traffic", "a settings change", "other ports fill up: look at all of the host")
+POOLS = Remedy("none", "resize-pools", RESTART, "answers change in length while the model learns: measure again")
+STREAM = Remedy("none", "stream-rollouts", "a code change", "answers of an older model: bound how old they may be")
 POWER = Remedy("power", "even-power-limits", "none", "limits may be set for a reason: ask the site")
 
 EXACT = {
     "coll-late-rank": REWEIGHT, "gpu-slow-silent": REWEIGHT, "compute-slow": REWEIGHT, "tp-straggler": EXCLUDE,
     "data-sequence-skew": REPACK, "data-loader-stall": INPUT, "pp-stage-imbalance": MOVE, "ckpt-stall": CHECKPOINT,
+    "peer-churn": CHECKPOINT,
     "pp-bubble-stall": MOVE, "host-gc-pause": CODE, "host-launch-bound": CODE, "coll-desync": CODE,
     "coll-slow-link": LINK, "coll-slow-endpoint": EXCLUDE, "coll-slow-group": PLACE, "sched-topology-mismatch": PLACE,
-    "coll-missing-rank": RESTART_NOW,
-    "sched-lemon-node": EXCLUDE, "gpu-power-cap": POWER, "power-oversubscribed": POWER, "comm-exposed": CODE,
+    "srv-admission-backlog": ADMIT, "srv-preempt-thrash": ADMIT, "kv-pressure": ADMIT, "srv-flow-skew": ROUTE,
+    "srv-ingress-starvation": FEED, "srv-ingress-loss": LINK, "kv-transfer-slow": LINK,
+    "coll-missing-rank": RESTART_NOW, "moe-rebalance-thrash": HOLD, "moe-router-collapse": CODE, "moe-a2a-skew": LINK,
+    "sched-lemon-node": EXCLUDE, "nic-saturation": SPREAD, "nic-mixed-kinds": PLACE,
+    "mem-oom-risk": LEAK, "gpu-power-cap": POWER,
+    "power-oversubscribed": POWER, "rl-phase-idle": POOLS, "rl-rollout-tail": STREAM, "comm-exposed": CODE,
 }  # fmt: skip
 FAMILY = {
     "moe": EXPERTS, "gpu": EXCLUDE, "pcie": EXCLUDE, "nvlink": LINK, "nic": LINK, "rdma": LINK, "ib": LINK,
-    "fabric": PLACE, "ecmp": PLACE, "rail": PLACE, "host": HOST, "data": INPUT, "pp": MOVE,
+    "mem": MEMORY, "fabric": PLACE, "ecmp": PLACE, "rail": PLACE, "host": HOST, "data": INPUT, "pp": MOVE,
+    "srv": ENGINE,
 }  # fmt: skip
 
 

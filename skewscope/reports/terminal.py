@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from . import wording
+from . import experts, wording
 from .wording import clean
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def page(document: Mapping[str, Any], ranks: pd.DataFrame | None = None) -> Rend
         _job(document),
         *_section("Findings (cost per step)", _findings(wording.culprits_first(document["findings"]))),
         *_section("Ranks with the most own work beyond their peers (medians per step)", _ranks(ranks)),
-        *_section("What to do next", _advice(document["findings"])),
+        *(part for one in document.get("moe", ()) for part in _section(experts.title(one), experts.body(one))),
+        *_section("What to do next", _advice(document["findings"], document["recommendations"])),
         *_section("Context, and what cannot be decided", _undecided(document)),
         *_section("Inputs with problems", _problems(document["inputs"])),
     ]
@@ -141,7 +142,7 @@ def _ranks(ranks: pd.DataFrame | None) -> RenderableType | None:
     return grid
 
 
-def _advice(findings: Sequence[Found]) -> RenderableType | None:
+def _advice(findings: Sequence[Found], recommended: Sequence[Found] = ()) -> RenderableType | None:
     culprits = [found for found in findings if found["role"] == "culprit"]
     if not culprits:
         return None
@@ -151,6 +152,9 @@ def _advice(findings: Sequence[Found]) -> RenderableType | None:
         advice = clean(found.get("advice") or "See the runbook.")
         grid.add_row(Text(found["id"]), Text(said))
         grid.add_row("", Text.assemble(("-> ", "bold"), advice))
+        for answer in recommended:
+            if found["id"] in answer["for"] and "saved_s" in answer:
+                grid.add_row("", Text(clean(wording.replayed(answer))))
         grid.add_row("", Text.assemble("runbook: ", (f"skewscope conditions {clean(found['runbook'])}", "bold")))
     return grid
 

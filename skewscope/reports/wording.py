@@ -153,3 +153,17 @@ def who(subject: Mapping[str, Any]) -> str:
         said = "whole job"
     node = clean(subject["node"] or "")
     return f"{said} on {node}" if node and kind not in ("node", "rack", "job") else said
+
+
+def replayed(answer: Mapping[str, Any]) -> str:
+    """Return what a recommendation saves by the recorded rounds, and what must hold; "" where none were replayed.
+
+    >>> replayed({"saved_s": 0.0}), replayed({})
+    ('replayed: no remedy beside the repair itself saves 2 % of the step (skewscope plan advise)', '')
+    """
+    if "saved_s" not in answer:
+        return ""
+    if not answer["saved_s"]:
+        return "replayed: no remedy beside the repair itself saves 2 % of the step (skewscope plan advise)"
+    ends = f"{seconds(answer['saved_low_s'])} to {seconds(answer['saved_high_s'])}"
+    return f"replayed: {answer['action']} saves {seconds(answer['saved_s'])} a step ({ends}), if {answer['needs']}"

@@ -6,7 +6,7 @@ waiting for the rank that comes last. So a rank is late by as much as it waits l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ from .view import Signal, remembered, signal
 
 Array = np.ndarray[Any, Any]
 LEAST_BEFORE = 4  # windows that say what was usual before
-BURST = 1.5  # times the usual shift: more in one window is something else
+BURST = 1.5  # times the usual growth: more in one window is something else
+HIGH = 0.75  # quantile of what is usual where it is there at times only
+MOST, HALF, QUARTER = 0.7, 0.5, 0.25  # of the growth
 
 
 @dataclass(frozen=True)
@@ -49,69 +51,89 @@ class JobCost:
         """Return (seconds a step, share of the step) that these ranks cost from the first to the last of `mask`.
 
         `mask` is [windows]. What comes in bursts costs nothing between them, so its price is smaller than a burst's.
-        The shift of the job's own step time counts, held between what peers allow: repaired, the ranks would come no
-        earlier than the next late one, and at best like the median. Without windows before it the lower bound counts.
-        With no ranks (a link, a switch) only the shift does. (0, 0) where nothing is known.
+        The growth of the job's own step time counts where these ranks explain most of it. Where others are late too,
+        only what the next late rank leaves to be saved; where all wait alike, only what transfers grew by. With no
+        ranks (a link, a switch) it is the growth of transfers, else that of the step. (0, 0) where nothing is known.
         """
         mask = mask & np.isfinite(self.step_s)
         if not mask.any():
             return 0.0, 0.0
-        shift_s = self._shift_s(mask)
-        lost_s = shift_s if not len(ranks) else self._held(shift_s, *self._excess_s(ranks, mask))
-        lost_s = max(0.0, lost_s if np.isfinite(lost_s) else 0.0)
         span = _span(mask) & np.isfinite(self.step_s)
-        lost_s *= self._duty(mask, span, shift_s)
-        step_s = _mean(self.step_s[span])
-        return lost_s, lost_s / step_s if step_s > 0 else 0.0
-
-    def _duty(self, mask: Array, span: Array, shift_s: float) -> float:
-        """Return how much of the shift there is over all steps of `span`: 1 where it is there all the time."""
+        amount_s = self._amount_s(ranks, mask)
+        usual_s = float(np.nanquantile(amount_s[mask], HIGH)) if np.isfinite(amount_s[mask]).any() else 0.0
+        if not usual_s > 0:
+            return 0.0, 0.0
         steps = 1 / self.step_s[span]  # of equal windows
-        if not shift_s > 0:
-            return float(steps[mask[span]].sum() / steps.sum())
-        usual_s = float(np.median(self.step_s[self.before(mask)]))
-        excess_s = np.clip(self.step_s[span] - usual_s, 0.0, BURST * shift_s)  # a checkpoint is no part of it
-        return min(1.0, float((excess_s * steps).sum() / steps.sum()) / shift_s)
+        # A checkpoint is no part of it, and noise between bursts cancels out.
+        within_s = np.clip(np.nan_to_num(amount_s[span]), -BURST * usual_s, BURST * usual_s)
+        lost_s = max(0.0, float((within_s * steps).sum() / steps.sum()))
+        return lost_s, lost_s / _mean(self.step_s[span])
 
-    @staticmethod
-    def _held(shift_s: float, lower_s: float, upper_s: float) -> float:
-        if not np.isfinite(lower_s):
-            return shift_s
-        return lower_s if not np.isfinite(shift_s) else float(np.clip(shift_s, lower_s, max(upper_s, lower_s)))
+    def _amount_s(self, ranks: Sequence[int], mask: Array) -> Array:
+        """Return [windows]: what a step took longer because of these ranks, or of a link."""
+        grown_s = self.step_s - _median(self.step_s[self.before(mask)])
+        shift_s = _median(grown_s[mask])
+        least_s, middle_s = _columns(np.nanmin, self.waiting_s), _columns(np.nanmedian, self.waiting_s)
+        saved_s = self._saved_s(ranks, mask)
+        own_s = float(np.nanmean(saved_s[mask])) if np.isfinite(saved_s[mask]).any() else 0.0
+        if not np.isfinite(shift_s):
+            return saved_s
+        if own_s >= MOST * shift_s:
+            return grown_s
+        # Without what the latest rank adds: the compute of the median rank and the transfers of the latest.
+        even_s = self.step_s - middle_s + least_s
+        even_s = even_s - _median(even_s[self.before(mask)])
+        rise_s = _median(least_s[mask]) - _median(least_s[self.before(mask)])
+        by_transfers = rise_s >= HALF * _median(even_s[mask]) and rise_s >= QUARTER * shift_s
+        if own_s >= QUARTER * shift_s or (np.isfinite(saved_s[mask]).any() and not by_transfers):
+            return saved_s
+        return even_s if by_transfers else grown_s
 
     def before(self, mask: Array) -> Array:
-        """Return [windows]: those before `mask` in which the job made steps."""
+        """Return [windows]: those before `mask` in which the job made steps; none where they are too few."""
         known: Array = np.isfinite(self.step_s) & (np.arange(len(mask)) < np.flatnonzero(mask)[0])
         return known
 
-    def _shift_s(self, mask: Array) -> float:
-        before = self.before(mask)
-        if before.sum() < LEAST_BEFORE:
-            return float("nan")
-        # Medians on both sides: a checkpoint lengthens one window in many, before as well as after.
-        return float(np.median(self.step_s[mask]) - np.median(self.step_s[before]))
+    def _saved_s(self, ranks: Sequence[int], mask: Array) -> Array:
+        """Return [windows]: how much sooner the step would end, had the latest of these ranks been on time.
 
-    def _excess_s(self, ranks: Sequence[int], mask: Array) -> tuple[float, float]:
-        """Return by how much the latest of these ranks waits less than the next late one, and than the median."""
-        mine = np.isin(self.rank, list(ranks))
-        waiting_s = self.waiting_s[mask]
-        if not mine.any() or mine.all() or not np.isfinite(waiting_s).any():
-            return float("nan"), float("nan")
-        mean_s = np.array([np.nanmean(column) if np.isfinite(column).any() else np.nan for column in waiting_s.T])
-        own_s, others_s = np.nanmin(mean_s[mine]), mean_s[~mine]
-        own_s += self._jitter_s(mask, own_s)
-        return float(max(np.nanmin(others_s) - own_s, 0.0)), float(np.nanmedian(others_s) - own_s)
-
-    def _jitter_s(self, mask: Array, own_s: float) -> float:
-        """Return how much more even the latest rank waited before: somebody is late in each step, not always the same.
-
-        A rank that is always last hides that; repaired, it would wait for the others' jitter as everybody does.
+        The next late rank, and what even the latest of all waited before (somebody is late in each step, not always
+        the same), bound it.
         """
-        waiting_s = self.waiting_s[self.before(mask)]
-        if len(waiting_s) < LEAST_BEFORE or not np.isfinite(waiting_s).any():
-            return 0.0
-        known = waiting_s[:, np.isfinite(waiting_s).any(axis=0)]
-        return max(0.0, float(np.nanmin(np.nanmean(known, axis=0))) - own_s)
+        mine = np.isin(self.rank, list(ranks))
+        if not mine.any() or mine.all():
+            return np.full(len(mask), np.nan)
+        own_s = _columns(np.nanmin, self.waiting_s[:, mine])
+        others = self.waiting_s[:, ~mine]
+        next_s = _columns(np.nanmin, others)
+        least_s = _columns(np.nanmin, self.waiting_s[self.before(mask)])
+        if len(least_s) < LEAST_BEFORE:
+            return np.asarray(np.maximum(next_s - own_s, 0.0))
+        # Where the next late rank is always the same one, it will not wait for the jitter of the others.
+        lead_s = _columns(_second, others) - next_s
+        return np.asarray(np.maximum(next_s - np.fmax(own_s, _median(least_s) - lead_s), 0.0))
+
+
+def _median(values: Array) -> float:
+    """Return the median of the known values, NaN where too few say what is usual."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _second(values: Array, axis: int) -> Array:
+    """Return the second smallest known value, the smallest where there is one, along an axis."""
+    ordered = np.sort(values, axis=axis)  # NaN last
+    first, second = (np.take(ordered, min(place, ordered.shape[axis] - 1), axis=axis) for place in (0, 1))
+    return np.asarray(np.where(np.isfinite(second), second, first))
+
+
+def _columns(of: Callable[..., Array], values: Array) -> Array:
+    """Return [windows] of values [windows, ranks], NaN where none is known."""
+    found = np.full(len(values), np.nan)
+    known = np.isfinite(values).any(axis=1)
+    if known.any():
+        found[known] = of(values[known], axis=1)
+    return found
 
 
 def _span(mask: Array, after: int = 0) -> Array:

@@ -44,7 +44,7 @@ def windows(samples: pd.DataFrame, window_s: float = WINDOW_S) -> pd.DataFrame:
         **{name: heads[name].array if name != "rank" else heads[name].to_numpy() for name in SERIES},
         **_gauges(values, begins, counters),
         "last_value": values[np.concatenate((begins[1:], [len(values)])) - 1],
-        "increase_value": np.where(counters, np.add.reduceat(_growth(series, values), begins), np.nan),
+        "increase_value": np.where(counters, np.add.reduceat(growth(series, values), begins), np.nan),
         "samples_count": np.diff(np.concatenate((begins, [len(values)]))),
     })  # fmt: skip
 
@@ -80,7 +80,7 @@ def _gauges(values: Array, begins: Array, counters: Array) -> dict[str, Array]:
     return {name: np.where(counters, np.nan, column) for name, column in found.items()}
 
 
-def _growth(series: Array, values: Array) -> Array:
+def growth(series: Array, values: Array) -> Array:
     """Return how much each sample stands above the one before; 0 for the first of a series."""
     step = np.diff(values, prepend=values[:1])
     before = values - step

@@ -45,7 +45,8 @@ def add_run(activity: Activity, world: World, job: Job, run: Run) -> None:
     """Add what one training job does, in place."""
     windows = len(activity.held)
     gpus = job.gpus
-    activity.held[:, gpus] += held_share(job.plan.start_s, run.end_s, windows)[:, None]
+    away = world.courses[world.fleet.jobs.index(job)].absent(windows, job.plan.ranks)
+    activity.held[:, gpus] += held_share(job.plan.start_s, run.end_s, windows)[:, None] * (1.0 - away)
     for name in ("compute", "transfer", "waiting"):
         getattr(activity, name)[:, gpus] += run.spread[name][:windows] / WINDOW_S
     if run.stop is not None:

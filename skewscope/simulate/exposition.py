@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import METRICS, Metric
-from .fleet import Fleet
+from .fleet import Fleet, Indices
 from .series import Places, Series
 from .simulation import Simulation
 from .tables import Shower
@@ -23,9 +23,9 @@ def pages(simulation: Simulation, window: int = -1) -> dict[str, str]:
     window = simulation.windows - 1 if window < 0 else window
     shower = Shower(world, simulation.place, simulation.windows)
     lines: dict[int, dict[str, list[Line]]] = {node: {} for node in range(len(world.fleet.nodes))}
-    declared = _declared()
+    families = declared()
     for one in simulation.series:
-        family = declared[one.metric]
+        family = families[one.metric]
         for node, line in _lines(shower, one, family, simulation.place[one.area], window):
             lines[node].setdefault(family.name, []).append(line)
     names = world.fleet.nodes
@@ -37,7 +37,7 @@ def page(simulation: Simulation, node: str, window: int = -1) -> str:
     return pages(simulation, window)[node]
 
 
-def _declared() -> dict[str, Metric]:
+def declared() -> dict[str, Metric]:
     """Return the family of every sample name."""
     found = {metric.name: metric for metric in METRICS}
     found |= {metric.name + part: metric for metric in METRICS if metric.kind == "histogram" for part in PARTS}
@@ -51,17 +51,24 @@ def _lines(shower: Shower, one: Series, family: Metric, place: Places, window: i
         _, values, _, there = shower.counter(one, shown, nodes)
     else:
         _, values, _, there = shower.gauge(one, shown, nodes)
-    extra = dict(part.split("=", 1) for part in one.labels.split(",") if part)
     for column in np.flatnonzero(there[window]):
-        row = int(at[column])
-        known = {**_identity(shower.world.fleet, one.area, place, row), **extra}
-        order = (
-            (*family.labels, "le") if one.metric.endswith("_bucket") and family.kind == "histogram" else family.labels
-        )
-        yield (
-            int(nodes[column]),
-            (one.metric, tuple((name, known.get(name, "")) for name in order), values[window, column]),
-        )
+        labels = _labels(shower.world.fleet, one, family, place, int(at[column]))
+        yield int(nodes[column]), (one.metric, labels, values[window, column])
+
+
+def _labels(fleet: Fleet, one: Series, family: Metric, place: Places, row: int) -> tuple[tuple[str, str], ...]:
+    """Return the labels of one device's series, in declared order."""
+    extra = dict(part.split("=", 1) for part in one.labels.split(",") if part)
+    known = {**_identity(fleet, one.area, place, row), **extra}
+    bucket = one.metric.endswith("_bucket") and family.kind == "histogram"
+    order = (*family.labels, "le") if bucket else family.labels
+    return tuple((name, known.get(name, "")) for name in order)
+
+
+def texts(simulation: Simulation, one: Series, family: Metric, at: Indices) -> list[str]:
+    """Return what stands before the value of each device's series; `at` are rows of the area's places."""
+    place, fleet = simulation.place[one.area], simulation.world.fleet
+    return [_series(one.metric, _labels(fleet, one, family, place, int(row))) for row in at]
 
 
 def _identity(fleet: Fleet, area: str, place: Places, row: int) -> dict[str, str]:
@@ -84,7 +91,7 @@ def _page(found: Mapping[str, list[Line]]) -> str:
     for metric in METRICS:
         lines = found.get(metric.name)
         if lines:
-            parts += [f"# HELP {metric.name} {_escaped(metric.help)}", f"# TYPE {metric.name} {metric.kind}"]
+            parts += [f"# HELP {metric.name} {escaped(metric.help)}", f"# TYPE {metric.name} {metric.kind}"]
             parts += [_text(line) for line in _sorted(metric, lines)]
     return "\n".join(parts) + "\n"
 
@@ -104,11 +111,16 @@ def _sorted(metric: Metric, lines: list[Line]) -> list[Line]:
 
 def _text(line: Line) -> str:
     name, labels, value = line
-    told = ",".join(f'{key}="{_escaped(text, quotes=True)}"' for key, text in labels)
     number = repr(float(value)) if value != int(value) else str(int(value))
-    return f"{name}{{{told}}} {number}" if told else f"{name} {number}"
+    return f"{_series(name, labels)} {number}"
 
 
-def _escaped(text: str, *, quotes: bool = False) -> str:
+def _series(name: str, labels: tuple[tuple[str, str], ...]) -> str:
+    told = ",".join(f'{key}="{escaped(text, quotes=True)}"' for key, text in labels)
+    return f"{name}{{{told}}}" if told else name
+
+
+def escaped(text: str, *, quotes: bool = False) -> str:
+    """Return a help text, or with `quotes` a label's value, as the text format wants it."""
     found = text.replace("\\", r"\\").replace("\n", r"\n")
     return found.replace('"', r"\"") if quotes else found

@@ -114,8 +114,8 @@ def build(scenario: Scenario) -> Fleet:
     jobs = []
     node = 0
     for plan in scenario.jobs:
-        jobs.append(Job(plan, node * per))
-        node += -(-plan.ranks // per)
+        jobs.append(Job(plan, node * per + plan.first_slot))
+        node += -(-(plan.first_slot + plan.ranks) // per)
     count = node + scenario.fleet.spares
     width = max(3, len(str(count - 1)))
     return Fleet(

@@ -104,8 +104,9 @@ class GpuSeries:
         """Memory in use."""
         usual = self.hardware.memory_bytes * JOB_BYTES_RATIO
         spread = 0.01 * noise.rng(self.world.seed, "bytes").standard_normal(self.world.fleet.gpus)
-        held = np.ceil(self.activity.held) * usual * (1.0 + spread)
-        return np.asarray(0.55 * GIB + held + self._knob("foreign_memory_bytes"))
+        held = np.ceil(self.activity.held) * usual * (1.0 + spread) * self._knob("memory_ratio")
+        used = 0.55 * GIB + held + self._knob("foreign_memory_bytes")
+        return np.asarray(np.minimum(used, 0.995 * self.hardware.memory_bytes))
 
     def series(self) -> Iterator[Series]:
         """Yield all series whose values follow from load and knobs."""

@@ -21,7 +21,7 @@ SEVERITY_SPREAD = (0.85, 1.2)  # of the condition's own severity, where a scenar
 
 
 class Fault(Protocol):
-    """One condition, physically: `kind` says what it strikes (gpu, rank, nic, rail, node, rack, job)."""
+    """One condition, physically: `kind` says what it strikes (gpu, rank, replica, nic, rail, node, rack, job)."""
 
     kind: ClassVar[str]
     severity: ClassVar[float]
@@ -169,7 +169,7 @@ def _on_and_off(windows: int, first: int, rng: np.random.Generator) -> Array:
 
 
 def _struck(fleet: Fleet, kind: str, target: str, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    gpus = np.array([_drawn(fleet, rng)]) if not target else _named(fleet, target)
+    gpus = np.array([_drawn(fleet, kind, rng)]) if not target else _named(fleet, target)
     if kind == "node":
         return np.concatenate([fleet.gpus_of(int(node)) for node in np.unique(fleet.node_of(gpus))])
     if kind == "rack":
@@ -179,15 +179,20 @@ def _struck(fleet: Fleet, kind: str, target: str, rng: np.random.Generator) -> n
         rack = fleet.racks[int(fleet.node_of(int(gpus[0])))]
         slot = int(gpus[0]) % fleet.gpus_per_node
         return np.array([node * fleet.gpus_per_node + slot for node in fleet.nodes_of_rack(rack)])
+    if kind == "replica":
+        job = fleet.jobs[max(fleet.job_of(int(gpus[0])), 0)]
+        first = int(gpus[0]) - (int(gpus[0]) - job.first_gpu) % job.plan.tp
+        return np.arange(first, first + job.plan.tp)
     if kind == "job":
         job = fleet.jobs[max(fleet.job_of(int(gpus[0])), 0)]
         return np.arange(job.gpus.start, job.gpus.stop)
     return gpus
 
 
-def _drawn(fleet: Fleet, rng: np.random.Generator) -> int:
-    """Return one GPU of the first job; what leads the training jobs is struck first."""
-    job = next((one for one in fleet.jobs if one.plan.kind != "serving"), fleet.jobs[0])
+def _drawn(fleet: Fleet, kind: str, rng: np.random.Generator) -> int:
+    """Return one GPU of the first job; what leads the training jobs is struck first, unless it is a replica."""
+    serves = kind == "replica"
+    job = next((one for one in fleet.jobs if (one.plan.kind == "serving") == serves), fleet.jobs[0])
     return int(rng.integers(job.gpus.start, job.gpus.stop))
 
 

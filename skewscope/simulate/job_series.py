@@ -20,8 +20,7 @@ def series(ranks: RankSeries, place: Places, fleet_nodes_first: int) -> Iterator
     """Yield the series of one job on each of its nodes; `fleet_nodes_first` is its first node."""
     at = np.array([row for row, job in enumerate(place.job) if job == ranks.job.plan.name])
     per = ranks.world.fleet.gpus_per_node
-    on_node = ranks.job.first_gpu // per == fleet_nodes_first
-    nodes = np.arange(ranks.job.plan.ranks) // per if on_node else np.zeros(ranks.job.plan.ranks, dtype=int)
+    nodes = (ranks.job.first_gpu + np.arange(ranks.job.plan.ranks)) // per - fleet_nodes_first
     for group in ranks.run.layout.groups:
         if ranks.call_bytes(group) >= COUNTED_BYTES and group != "pp":
             yield _bandwidth(ranks, group, nodes, at)

@@ -67,6 +67,8 @@ class Layout:
     def local_members(self, group: str) -> int:
         """Return how many ranks of one node are in the same group of this kind; 1 where nobody can be compared."""
         inner = self.plan.tp * self.plan.cp
+        if self.plan.first_slot:
+            return 1  # blocks of ranks and hosts do not begin together
         if group == "world":
             return min(self.gpus_per_node, self.plan.ranks)
         if group == "tp":
@@ -106,6 +108,10 @@ def transfer_factors(world: World, job: Job, layout: Layout) -> dict[str, Array]
         many = rate.reshape(rate.shape[0], *layout.shape)
         slow = 1.0 / np.maximum(many.min(axis=AXES[group], keepdims=True), 1e-3)
         found[group] = np.broadcast_to(slow, many.shape).reshape(rate.shape)
+    for group in {"tp", "cp"} & set(found):
+        found[group] = found[group] * world.rank.knob("inside_transfer")[:, job.gpus]
+    if "ep" in found:  # a rank to which more comes than to others receives longer
+        found["ep"] = found["ep"] * world.rank.knob("expert_transfer")[:, job.gpus]
     return found
 
 

@@ -13,7 +13,7 @@ from .series import Series, Shown
 from .world import WINDOW_S, World
 
 PACKET_BYTES = 4096.0  # the usual MTU of RDMA
-TICKS_PER_S = 156.25e6  # of the transmit-wait counter; the vendor's
+TICK_BYTES = 128.0  # of the transmit-wait counter: 32 bytes on each of 4 lanes (ibdiagnet manual)
 USUAL_WAIT_SHARE = 0.004  # OWN: waiting for one's turn on a healthy port while it sends
 WRAPPING = ("skewscope_rdma_retransmissions_total", "skewscope_rdma_congestion_events_total",
             "skewscope_rdma_retries_exceeded_total")  # fmt: skip
@@ -28,14 +28,19 @@ class NicSeries:
 
     def sent_bytes(self) -> Array:
         """Bytes sent, by the weights of the rails; what a job sends does not depend on how long it takes."""
-        weight = self.world.nic.knob("weight")[: self.windows]
-        idle = 2e5 * WINDOW_S  # subnet and link management
-        return noise.smooth(self.activity.wire_bytes * weight + idle, self.world.seed, "sent", 0.004)
+        return self._bytes("sent")
 
     def received_bytes(self) -> Array:
         """Bytes received: rings send on what they get."""
+        return self._bytes("received")
+
+    def _bytes(self, way: str) -> Array:
         weight = self.world.nic.knob("weight")[: self.windows]
-        return noise.smooth(self.activity.wire_bytes * weight + 2e5 * WINDOW_S, self.world.seed, "received", 0.004)
+        idle = 2e5 * WINDOW_S  # subnet and link management
+        own = self.activity.wire_bytes * weight + idle
+        line = self.world.fleet.hardware.nic_bytes_per_s * WINDOW_S
+        filled = self.world.nic.knob(f"filled_{way}")[: self.windows] * line  # by others who take what the job leaves
+        return noise.smooth(np.maximum(own, filled), self.world.seed, way, 0.004)
 
     def series(self) -> Iterator[Series]:
         """Yield the series that follow from load and knobs, and counters that grow with packets."""
@@ -57,7 +62,8 @@ class NicSeries:
 
     def _wait(self) -> Shown:
         share = USUAL_WAIT_SHARE * self.activity.transfer + self.world.nic.knob("wait_share")[: self.windows]
-        return Shown(noise.smooth(share * WINDOW_S * TICKS_PER_S, self.world.seed, "waiting", 0.1))
+        ticks_per_s = self.world.fleet.hardware.nic_bytes_per_s / TICK_BYTES
+        return Shown(noise.smooth(share * WINDOW_S * ticks_per_s, self.world.seed, "waiting", 0.1))
 
     def _per_packet(self, metric: str, labels: str, ratio: Array, counted: Array | None) -> Callable[[], Shown]:
         def make() -> Shown:

@@ -9,7 +9,8 @@ import numpy as np
 from . import noise
 from .fleet import Job
 from .noise import Array
-from .rl import rollout_factors
+from .rl import generators, rollout_factors
+from .routing import EXPERT_SHARE
 from .world import World
 
 BLOCK = 64  # steps whose random numbers are drawn together, so that a replay meets the same ones
@@ -41,12 +42,15 @@ class OwnWork:
         self.rollout_s = plan.step_s * plan.rollout_share if plan.kind == "rl" else 0.0
         # A pipeline's bubble is part of the usual step.
         bubble = 1.0 + (plan.pp - 1) / plan.microbatches
-        self.compute_s = (plan.step_s * (1.0 - shares) - self.rollout_s) / bubble
+        self._generators = generators(plan)
+        alone = bool(self._generators.any())  # who trains does not generate
+        self.compute_s = (plan.step_s * (1.0 - shares) - self.rollout_s * (not alone)) / bubble
         drawn = noise.rng(world.seed, "silicon").standard_normal(world.fleet.gpus)
         self.silicon = np.exp(noise.SILICON_SPREAD_RATIO * drawn)[job.gpus]
-        self._factor = _device_factor(world, job) * self.silicon
+        self._factor = device_factor(world, job) * self.silicon
         self._knobs = {name: world.rank.knob(name)[:, job.gpus] for name in (
-            "host_share", "input_share", "h2d_factor", "d2h_share", "gc_rate", "gc_share")}  # fmt: skip
+            "host_share", "input_share", "h2d_factor", "d2h_share", "gc_rate", "gc_share", "rollout_spread",
+            "rollout_factor")}  # fmt: skip
         self._pcie = world.gpu.knob("pcie_rate")[:, job.gpus]
         self._block = lru_cache(maxsize=2)(self._draw)
 
@@ -66,8 +70,12 @@ class OwnWork:
             "gc": step_s * knobs["gc_share"] * (pause < knobs["gc_rate"]) * quick,
         }
         if self.rollout_s:
-            factor = rollout_factors(self._seed, self._at, first, count, self._plan)
+            spread = float(knobs["rollout_spread"].max())
+            factor = rollout_factors(self._seed, self._at, first, count, self._plan, spread) * knobs["rollout_factor"]
             found["rollout"] = self.rollout_s * factor * self._factor[window]
+            if self._generators.any():
+                found["rollout"] = np.where(self._generators, found["rollout"], 0.0)
+                found["compute"] = np.where(self._generators, 0.0, found["compute"])
         return found
 
     def _rows(self, first: int, count: int) -> tuple[Array, Array, Array]:
@@ -90,13 +98,14 @@ class OwnWork:
         return jitter, quick, rng.random(shape)
 
 
-def _device_factor(world: World, job: Job) -> Array:
+def device_factor(world: World, job: Job) -> Array:
     """Return by how much device time is longer than usual [windows, ranks]."""
     ratio = clock_ratio(world)[:, job.gpus]
     knob = {name: world.gpu.knob(name)[:, job.gpus] for name in ("speed", "foreign")}
     clock = noise.CLOCK_SHARE / ratio + 1.0 - noise.CLOCK_SHARE
     gap = 1.0 + world.rank.knob("launch_gap")[:, job.gpus]
-    return np.asarray(clock / knob["speed"] / (1.0 - np.minimum(knob["foreign"], 0.95)) * gap)
+    experts = 1.0 + EXPERT_SHARE * (world.rank.knob("expert_load")[:, job.gpus] - 1.0)
+    return np.asarray(clock / knob["speed"] / (1.0 - np.minimum(knob["foreign"], 0.95)) * gap * experts)
 
 
 def _warm_up(steps: Array, count: int) -> Array:

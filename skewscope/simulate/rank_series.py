@@ -11,8 +11,11 @@ from .activity import WIRE_SHARE, held_share
 from .fleet import Job
 from .hang import standing
 from .noise import Array
+from .own_work import device_factor
+from .rl import median_ratio
+from .routing import TOP_K
 from .series import Series, Shown
-from .training import Run
+from .training import RL, Run
 from .world import WINDOW_S, World
 
 COUNTED_BYTES = 2**20  # bus bandwidth is told of collectives of at least so many bytes
@@ -28,7 +31,8 @@ class RankSeries:
         self.at = at
         self.sums = {name: values[:windows] for name, values in run.sums.items()}
         self.held = held_share(job.plan.start_s, run.end_s, windows)[:, None]
-        self.on = np.repeat(self.held > 0, job.plan.ranks, axis=1)
+        course = world.courses[world.fleet.jobs.index(job)]
+        self.on = np.repeat(self.held > 0, job.plan.ranks, axis=1) & (course.absent(windows, job.plan.ranks) < 1.0)
 
     def _knob(self, name: str) -> Array:
         return self.world.rank.knob(name)[: self.windows, self.job.gpus]
@@ -94,9 +98,35 @@ class RankSeries:
         for phase in ("checkpoint", "eval"):
             yield self._counter(metric, f"phase={phase}", self.sums[phase] * ranks)
         if self.job.plan.ep > 1:
-            tokens = noise.smooth(done * self.job.plan.tokens * 2.0, self.world.seed, "routed", 0.03)
-            yield self._counter("moe_tokens_total", "", np.round(tokens))
-            yield self._gauge("moe_expert_max_mean_ratio", "", np.full(done.shape, 1.18), 0.04)
+            yield from self._experts(done)
+        if self.job.plan.kind == "rl":
+            yield from self._reinforced()
+
+    def _reinforced(self) -> Iterator[Series]:
+        """Yield the phases of reinforcement learning, and how long answers take."""
+        for name in RL:
+            phase, state = name.split("_")
+            yield self._counter("rl_seconds_total", f"phase={phase},state={state}", self.sums[name])
+        steps = self.sums["steps"]
+        longest = self.sums["rollout"] / np.maximum(steps, 1.0)
+        plan = self.job.plan
+        usual = plan.step_s * plan.rollout_share * median_ratio(plan)
+        median = usual * self._knob("rollout_factor") * device_factor(self.world, self.job)[: self.windows]
+        told = (longest > 0) & (steps > 0)
+        for statistic, values in (("median", median), ("max", longest)):
+            yield self._made("rl_answer_seconds", f"statistic={statistic}", False, _told(values, told))
+
+    def _experts(self, done: Array) -> Iterator[Series]:
+        """Yield what the hook tells of routing: each rank its own tokens, which go to the experts of all ranks."""
+        at = self.world.fleet.jobs.index(self.job)
+        router = self.world.routers[at]
+        tokens = noise.smooth(done * self.job.plan.tokens * TOP_K, self.world.seed, "routed", 0.03)
+        yield self._counter("moe_tokens_total", "", np.round(tokens))
+        hottest = router.hottest[: self.windows, None] * np.ones(self.job.plan.ranks)
+        yield self._gauge("moe_expert_max_mean_ratio", "", hottest, 0.03 * hottest)
+        if router.drops:
+            lost = tokens * router.dropped[: self.windows, None]
+            yield self._counter("moe_dropped_tokens_total", "", np.round(lost))
 
     def call_bytes(self, group: str) -> float:
         """Return the bytes of one call."""
@@ -143,6 +173,10 @@ class RankSeries:
             yield self._gauge("collective_last_sequence", tag, begun)
         yield self._gauge("collective_in_flight", tag, open_now, np.minimum(open_now, 1.0 - open_now))
         yield self._gauge("collective_in_flight_age_seconds", tag, age, 0.5 * age * (age < 5.0))
+
+
+def _told(values: Array, told: Array) -> Callable[[], Shown]:
+    return lambda: Shown(values, 0.02 * values, told)
 
 
 def _filled(times: Array) -> Array:

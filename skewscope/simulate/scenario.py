@@ -29,6 +29,7 @@ class FleetPlan:
     gpus_per_node: int = 8
     nodes_per_rack: int = 4
     spares: int = 1
+    history_days: float = 0.0  # of accounting before the run
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class JobPlan:
     ep: int = 1
     microbatches: int = 16
     start_s: float = 60.0
+    first_slot: int = 0  # GPUs of its first host that others hold, so that its ranks begin in the middle of one
     tp_share: float = 0.06
     dp_share: float = 0.12
     ep_share: float = 0.08
@@ -59,8 +61,11 @@ class JobPlan:
     ramp_steps: int = 0
     tokens: int = 8192
     requests_per_s: float = 2.0  # serving: per replica at the mean of the day
+    transfer_s: float = 0.0  # serving: a request's KV cache from where its prompt is read; 0 where that is the same GPU
+    attention_ranks: int = 1  # serving: of a replica, where its GPUs split attention by requests
     rollout_share: float = 0.5  # rl: part of the step that is generation
     rollout_tail_ratio: float = 0.30  # rl: spread (of the logarithm) of generation times
+    generator_share: float = 0.0  # rl: of the replicas, those that only generate while others train; 0: all do both
 
     @property
     def dp(self) -> int:
@@ -188,6 +193,8 @@ def checked(given: Scenario, where: str) -> Scenario:
         raise UsageError(f"{where}: fleet.fabric is one of {', '.join(FABRICS)}, fleet.hardware is h100 or a100")
     if given.fleet.gpus_per_node < 1 or given.fleet.nodes_per_rack < 1 or not given.jobs:
         raise UsageError(f"{where}: fleet.gpus_per_node and nodes_per_rack are at least 1, and there is a job")
+    if not 0 <= given.fleet.history_days <= 90:
+        raise UsageError(f"{where}: fleet.history_days is 0 to 90")
     if given.start_ns < 0 or given.start_ns % WINDOW_NS:
         raise UsageError(f"{where}: start_ns must be a multiple of 30 s ({WINDOW_NS})")
     names = [job.name for job in given.jobs]
@@ -207,10 +214,14 @@ def checked(given: Scenario, where: str) -> Scenario:
 def _check_job(job: JobPlan, where: str) -> None:
     if job.kind not in KINDS:
         raise UsageError(f"{where}.kind: {job.kind!r} is none of {', '.join(KINDS)}")
-    small = min(job.ranks, job.steps, job.tp, job.pp, job.cp, job.ep, job.microbatches, job.tokens)
+    small = min(job.ranks, job.steps, job.tp, job.pp, job.cp, job.ep, job.microbatches, job.tokens, job.attention_ranks)
     if small < 1 or not job.step_s > 0 or job.start_s < 0:
         raise UsageError(f"{where}: ranks, steps, sizes and step_s must be above 0")
+    if job.first_slot < 0 or (job.first_slot and job.kind == "serving"):
+        raise UsageError(f"{where}.first_slot: at least 0, and 0 where replicas serve")
     if job.ranks % (job.tp * job.pp * job.cp) or job.dp % job.ep:
         raise UsageError(f"{where}.ranks: {job.ranks} is no multiple of tp*pp*cp, or dp {job.dp} none of ep")
+    if not 0 <= job.generator_share < 1:
+        raise UsageError(f"{where}.generator_share: a share of the replicas, 0 or more and below 1")
     if job.tp_share + job.dp_share + job.ep_share + job.pp_share > 0.8:
         raise UsageError(f"{where}: the shares of transfers leave no time to compute")

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..frames import concat
-from . import activity, confounders, step_tables, tables, telemetry, training
+from . import accounting, activity, confounders, routing, step_tables, tables, telemetry, training
 from .fleet import build
 from .injection import Injection, injection, load
 from .scenario import Scenario, scenario
@@ -46,7 +46,11 @@ class Simulation:
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Return `windows`, `ranks`, `events` and `step_times`; for small jobs also `rank_steps` and `steps`."""
+        """Return `windows`, `ranks`, `events` and `step_times`; for small jobs also `rank_steps` and `steps`.
+
+        A scenario with a history has `attempts`. Jobs with expert parallelism also have `expert_loads`, and
+        `balance_reports` where they move experts.
+        """
         world, start_ns = self.world, self.world.scenario.start_ns
         ends = {at: self.runs[at].end_s if at in self.runs else self.windows * WINDOW_S
                 for at in range(len(world.fleet.jobs))}  # fmt: skip
@@ -54,10 +58,16 @@ class Simulation:
             "windows": tables.windows(world, self.place, self.series, self.windows),
             "ranks": tables.ranks(world.fleet, start_ns, ends), "events": tables.events(world, self.windows),
         }  # fmt: skip
-        parts: dict[str, list[pd.DataFrame]] = {"step_times": [], "rank_steps": [], "steps": []}
+        if world.scenario.fleet.history_days:
+            found["attempts"] = accounting.attempts(world)
+        names = ("step_times", "rank_steps", "steps", "expert_loads", "balance_reports")
+        parts: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
         for at, run in self.runs.items():
             job = world.fleet.jobs[at]
             parts["step_times"].append(tables.step_times(job.plan.name, run, start_ns))
+            if at in world.routers:
+                parts["expert_loads"].append(routing.expert_loads(world, at, run))
+                parts["balance_reports"].append(routing.balance_reports(world, at, run))
             if run.detail:
                 parts["rank_steps"].append(step_tables.rank_steps(world.fleet, job, run, start_ns))
                 parts["steps"].append(step_tables.steps(job, run, start_ns))
@@ -70,12 +80,16 @@ class Simulation:
     @cached_property
     def truth(self) -> dict[str, Any]:
         """The document `skewscope.truth/1`; each fault's price comes from a replay of the job without it."""
-        replays = {}
+        replays, served = {}, {}
         for at, fault in enumerate(self.faults):
             if fault.job in self.runs:
                 world, _ = ground(self.world.scenario, self.world.seed, skip=at)
                 replays[at] = training.run(world, fault.job)
-        return truth(self.world, self.faults, self.runs, replays)
+            elif fault.job in self.serving:
+                world, _ = ground(self.world.scenario, self.world.seed, skip=at)
+                job = world.fleet.jobs[fault.job]
+                served[at] = Serving(world, job, fault.job, self.windows, self.place["node"])
+        return truth(self.world, self.faults, self.runs, replays, self.serving, served)
 
 
 def simulate(given: Scenario | str, seed: int = 0, *, detail: bool | None = None) -> Simulation:

@@ -82,7 +82,7 @@ class Shower:
         first, last = shown.values - swing, shown.values + swing
         if one.metric.endswith("_bytes"):
             first, last = np.round(first), np.round(last)
-        if one.metric.endswith("_ratio"):
+        if one.metric.endswith("_ratio") and not one.metric.endswith("_mean_ratio"):  # a share, not one over another
             first, last = np.clip(first, 0.0, 1.0), np.clip(last, 0.0, 1.0)
         return first, np.where(replies >= 1.0, last, first), replies, there
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from . import info_series, job_series
+from . import attention, info_series, job_series, serving_network
 from .activity import Activity
 from .gpu_series import GpuSeries
 from .host_series import HostSeries
@@ -42,7 +42,8 @@ def series(
         found += ranks.series()
         found += job_series.series(ranks, place["job"], job.first_gpu // world.fleet.gpus_per_node)
     for one in serving.values():
-        found += one.series()
+        found += attention.series(one)
+        found += serving_network.series(one)
     for area in world.areas.values():
         found += [_unless_lost(world, one) for one in _states(world, area, windows, place)]
         found += [_unless_lost(world, one) for one in _counted(area, windows)]

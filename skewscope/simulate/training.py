@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import meetings, noise
+from .fleet import Job
 from .meetings import Layout, Met
 from .noise import Array
 from .own_work import BLOCK, PARTS, OwnWork
+from .rl import PHASES, phases
 from .world import HANG_S, WINDOW_S, Stop, World
 
 TRANSFER_SPREAD_RATIO = 0.03
 SPREAD = ("compute", "transfer", "waiting", "steps_s")
+RL = tuple(f"{phase}_{state}" for phase in PHASES for state in ("busy", "idle"))
 
 
 @dataclass
@@ -48,6 +51,11 @@ def run(world: World, at: int, *, detail: bool = False) -> Run:
     return _Runner(world, at, detail).run()
 
 
+def saving_factor(world: World, job: Job) -> Array:
+    """Return by how much saving a checkpoint takes longer than usual [windows]: the slowest rank decides."""
+    return np.asarray(world.rank.knob("checkpoint_factor")[:, job.gpus].max(axis=1))
+
+
 class _Runner:
     def __init__(self, world: World, at: int, detail: bool) -> None:
         self.world, self.job = world, world.fleet.jobs[at]
@@ -57,13 +65,14 @@ class _Runner:
         self.usual = meetings.usual_transfers(self.plan, self.layout)
         self.slow = meetings.transfer_factors(world, self.job, self.layout)
         self.at, self.keep = at, detail
+        self.saving = saving_factor(world, self.job)
         course = world.courses[at]
         self.stalls = sorted(course.stalls)
         self.stop = course.stop
         shape = (world.windows, self.plan.ranks)
         groups = self.layout.groups
         names = (*PARTS, *(f"{kind}_{group}" for kind in ("wait", "transfer", "late", "last") for group in groups))
-        self.sums = {name: np.zeros(shape) for name in names}
+        self.sums = {name: np.zeros(shape) for name in (*names, *(RL if self.plan.kind == "rl" else ()))}
         self.sums.update({name: np.zeros((world.windows, 1)) for name in ("steps", "step_s", "checkpoint", "eval")})
         self.spread = {name: np.zeros(shape) for name in SPREAD}
         self.least = {group: np.full(shape, np.inf) for group in groups}
@@ -109,7 +118,7 @@ class _Runner:
         noisy = self._noise(step, count)
         transfers = {group: self.usual[group] * self.slow[group][window] * noisy for group in self.layout.groups}
         met = meetings.meet(np.asarray(own), transfers, self.layout)
-        extra = self._planned(step, count)
+        extra = self._planned(step, count, window)
         seconds = met.seconds + extra["checkpoint"] + extra["eval"]
         ends = now + np.cumsum(seconds)
         starts = ends - seconds
@@ -146,11 +155,12 @@ class _Runner:
         within = slice(step % BLOCK, step % BLOCK + count)
         return np.asarray(np.exp(TRANSFER_SPREAD_RATIO * drawn[within]) * np.ones(self.plan.ranks))
 
-    def _planned(self, step: int, count: int) -> dict[str, Array]:
+    def _planned(self, step: int, count: int, window: int) -> dict[str, Array]:
+        saving_s = self.plan.checkpoint_s * self.saving[window]
         number = np.arange(step, step + count) + 1
         found = {}
         for name, every, length in (
-            ("checkpoint", self.plan.checkpoint_steps, self.plan.checkpoint_s),
+            ("checkpoint", self.plan.checkpoint_steps, saving_s),
             ("eval", self.plan.eval_steps, self.plan.eval_s),
         ):
             found[name] = np.where(number % every == 0, length, 0.0) if every else np.zeros(count)
@@ -166,6 +176,8 @@ class _Runner:
                 amounts[f"late_{group}"], amounts[f"last_{group}"] = late, last * calls[group]
         per_step = {"steps": np.ones(len(seconds)), "step_s": seconds, **extra}
         amounts.update({name: values[:, None] for name, values in per_step.items()})
+        if self.plan.kind == "rl":
+            amounts.update(phases(parts, seconds - extra["checkpoint"] - extra["eval"], self.plan))
         ends = starts + seconds
         where = np.minimum((ends // WINDOW_S).astype(int), self.world.windows - 1)
         for window in np.unique(where):

@@ -1,4 +1,8 @@
-"""What was wrong in truth: each fault with its place, time and price, from replaying the run without it."""
+"""What was wrong in truth: each fault with its place, time and price, from replaying the run without it.
+
+Of a training job the price is what a step takes longer. An inference engine makes no steps: there it is what a request
+of the struck replicas takes longer from the gateway to its last token, over all that finish while the fault is there.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .fleet import Fleet
 from .injection import Injection, load
 from .noise import Array
+from .serving import Serving
 from .training import Run
 from .world import WINDOW_S, World
 
@@ -15,9 +21,18 @@ SCHEMA = "skewscope.truth/1"
 VICTIM_SHARE = 0.3  # of the loss: who waits so much longer is a victim
 
 
-def truth(world: World, faults: list[Injection], runs: dict[int, Run], replays: dict[int, Run]) -> dict[str, Any]:
-    """Return the document; `replays` holds the struck job's run without each fault, by the fault's number."""
+def truth(
+    world: World, faults: list[Injection], runs: dict[int, Run], replays: dict[int, Run],
+    serving: dict[int, Serving] | None = None, served: dict[int, Serving] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the document.
+
+    `replays` and `served` hold the struck job's run without each fault, by the fault's number.
+    """
     told = [_fault(world, one, runs.get(one.job), replays.get(at)) for at, one in enumerate(faults)]
+    for at, without in (served or {}).items():
+        lost_s, share = _requests_lost(faults[at], (serving or {})[faults[at].job], without)
+        told[at] |= {"lost_s_per_step": round(lost_s, 6), "lost_share": round(share, 6)}
     return {
         "schema": SCHEMA, "scenario": world.scenario.name, "seed": world.seed, "healthy": not faults, "faults": told,
     }  # fmt: skip
@@ -28,7 +43,7 @@ def _fault(world: World, fault: Injection, run: Run | None, replay: Run | None) 
     fleet = world.fleet
     node = int(fleet.node_of(fault.gpu))
     first, last = _steps(fault, run)
-    lost_s, share = _lost(run, replay, first, last)
+    lost_s, share = _lost(run, replay, first, last, by_clock=getattr(load(fault.condition), "by_clock", False))
     stopped = run is not None and run.stop is not None and run.stop.at_s >= fault.onset_s
     stops = stopped and replay is not None and (replay.stop is None or replay.stop != run.stop if run else False)
     end_s = min(fault.end_s, run.end_s if run else world.windows * WINDOW_S)
@@ -46,18 +61,40 @@ def _fault(world: World, fault: Injection, run: Run | None, replay: Run | None) 
     }  # fmt: skip
 
 
+def _requests_lost(fault: Injection, made: Serving, without: Serving) -> tuple[float, float]:
+    """Return the seconds that a request of the struck replicas takes longer, and that as a share of its time."""
+    struck = np.isin(made.first, fault.gpus)
+    begin = np.arange(made.windows) * WINDOW_S
+    there = (begin + WINDOW_S > fault.onset_s) & (begin < fault.end_s)
+    took, usual = (_request_s(one, there, struck) for one in (made, without))
+    lost = took - usual
+    return (lost, lost / took) if lost > 1e-9 else (0.0, 0.0)
+
+
+def _request_s(one: Serving, there: Array, struck: Array) -> float:
+    count = one.finished[np.ix_(there, struck)]
+    return float((one.total_s[np.ix_(there, struck)] * count).sum() / max(count.sum(), 1.0))
+
+
 def _subject(world: World, fault: Injection) -> str:
     fleet, gpu = world.fleet, fault.gpu
     node = int(fleet.node_of(gpu))
     job = fleet.jobs[fault.job].plan.name if fault.job >= 0 else ""
     nodes = np.unique(fleet.node_of(fault.gpus))
-    kind = load(fault.condition).kind
+    kind = fault.kind
     if kind == "gpu" and len(fault.gpus) > 1:
         kind = "node" if len(nodes) == 1 else "rack"
     return {
         "gpu": fleet.gpu_name(gpu), "nic": fleet.nic_name(gpu), "rail": fleet.nic_name(gpu), "node": fleet.nodes[node],
+        "replica": f"{fleet.nodes[node]}/{job}-{_replica(fleet, fault)}",
         "rack": fleet.racks[node], "job": job, "rank": f"{job}/rank{fleet.rank_of(gpu)}",
     }[kind]  # fmt: skip
+
+
+def _replica(fleet: Fleet, fault: Injection) -> int:
+    """Return the number of the struck replica among those of its job."""
+    job = fleet.jobs[max(fault.job, 0)]
+    return (fault.gpu - job.first_gpu) // job.plan.tp
 
 
 def _steps(fault: Injection, run: Run | None) -> tuple[int, int]:
@@ -68,14 +105,20 @@ def _steps(fault: Injection, run: Run | None) -> tuple[int, int]:
     return (int(touched[0]), int(touched[-1])) if len(touched) else (-1, -1)
 
 
-def _lost(run: Run | None, replay: Run | None, first: int, last: int) -> tuple[float, float]:
-    """Return the mean seconds that each touched step lost, and that as a share of it."""
+def _lost(run: Run | None, replay: Run | None, first: int, last: int, *, by_clock: bool) -> tuple[float, float]:
+    """Return the mean seconds that each touched step lost, and that as a share of it.
+
+    `by_clock` counts the time between steps too, where a fault costs what is between them.
+    """
     if run is None or replay is None or first < 0:
         return 0.0, 0.0
     end = min(last + 1, run.steps, replay.steps)
     if end <= first:
         return 0.0, 0.0
-    took, usual = float(run.seconds[first:end].mean()), float(replay.seconds[first:end].mean())
+    took, usual = (
+        float(one.start_s[end - 1] + one.seconds[end - 1] - one.start_s[first]) / (end - first) if by_clock
+        else float(one.seconds[first:end].mean()) for one in (run, replay)
+    )  # fmt: skip
     lost = took - usual
     return (lost, lost / took) if abs(lost) > 1e-9 else (0.0, 0.0)
 

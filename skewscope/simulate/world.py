@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .fleet import Fleet
 from .levels import LEVELS
 from .noise import Array
+from .routing import Router
 from .scenario import Scenario
 
 WINDOW_S = 30.0
@@ -37,20 +38,41 @@ KNOBS: Mapping[str, Mapping[str, float]] = {
         "pcie_rate": 1.0, "nvlink_rate": 1.0,  # of the link's usual speed
         "foreign": 0.0,  # share of time that another process has the SMs
         "pcie_foreign_bytes_per_s": 0.0,  # traffic that is not the job's
+        "memory_ratio": 1.0,  # of what a job's rank usually holds
         "foreign_memory_bytes": 0.0, "generations_lost": 0.0, "bar1_swing": 0.0,
         "activity": 1.0,  # of the usual tensor and SM activity while computing
         "reports": 1.0,  # 0 where its series are gone
     },
     "rank": {
+        "expert_load": 1.0,  # of the mean of the expert-parallel ranks
+        "expert_transfer": 1.0,  # of the usual time of its all-to-all
+        "inside_transfer": 1.0,  # of the usual time of the groups that should fit a host: more where they do not
+        "rollout_spread": 0.0, "rollout_factor": 1.0,  # rl: more spread of answers' lengths, and longer answers
+        "checkpoint_factor": 1.0,  # of the time that saving a checkpoint usually takes
         "host_share": 0.0,  # of the step: more time to launch and prepare
         "input_share": 0.0, "h2d_factor": 1.0, "d2h_share": 0.0,
         "gc_rate": 0.0, "gc_share": 0.0,  # pauses per step, and their length as a share of it
         "run_delay": 0.0, "cpu": 0.0,  # cores: waiting for one, using one, beyond the usual
         "launch_gap": 0.0,  # share of compute time that the GPU idles between kernels, too short to see in utilisation
         "switches_per_s": 0.0, "pinned_swing": 0.0,
+        "burst": 0.0,  # serving: requests beyond the usual, as a share of what a replica can take
+        # Serving: share of a request's time that it waits at the gateway, for room in the KV cache, for what preempts
+        # it, for a batch that is not refilled, for prompts of others, for its KV cache from another replica.
+        "gate_share": 0.0, "kv_share": 0.0, "switch_share": 0.0, "drain_share": 0.0, "stall_share": 0.0,
+        "transfer_share": 0.0,
+        # That its bytes are sent again, wait in the host that answers, or leave it by fits and starts.
+        "ingress_share": 0.0, "backlog_share": 0.0, "jitter_share": 0.0,
+        "attention_share": 0.0,  # that it waits for the fullest of the ranks that split attention
     },
-    "nic": {"rate": 1.0, "wait_share": 0.0, "weight": 1.0, "pause_received": 0.0, "pause_sent": 0.0, "away": 0.0},
-    "node": {"cpu_load": 0.0, "pressure": 0.0, "system_share": 0.25, "offset_s": 0.0, "reports": 1.0, "nvml": 1.0},
+    "nic": {
+        "rate": 1.0, "wait_share": 0.0, "weight": 1.0, "pause_received": 0.0, "pause_sent": 0.0, "away": 0.0,
+        "filled_sent": 0.0, "filled_received": 0.0,  # of the line: what all traffic together fills
+        "other_board": 0.0,  # 1 where the adapter is of another kind, from the start
+    },
+    "node": {# Of TCP segments that come or go: sent again by the peer or by the host, dropped by the host.
+             "resent_in": 0.0, "resent_out": 0.0, "dropped_in": 0.0, "dropped_out": 0.0,
+             "cpu_load": 0.0, "pressure": 0.0, "system_share": 0.25, "offset_s": 0.0, "reports": 1.0, "nvml": 1.0,
+             "power_budget": 1.0, "steal": 0.0, "memory_pressure": 0.0},
 }  # fmt: skip
 
 
@@ -139,10 +161,19 @@ class Stop:
 
 @dataclass
 class Course:
-    """What befalls one job as a whole: it stops, or stands still for some seconds at some time."""
+    """What befalls one job as a whole: it stops, stands still for some seconds at some time, or some ranks are away."""
 
     stop: Stop | None = None
     stalls: list[tuple[float, float, str]] = field(default_factory=list)  # (when, seconds, "transfer" or "restart")
+    away: list[tuple[float, float, tuple[int, ...]]] = field(default_factory=list)  # (from, until, ranks)
+
+    def absent(self, windows: int, ranks: int) -> Array:
+        """Return the share of each window in which a rank is away [windows, ranks]."""
+        found, begin = np.zeros((windows, ranks)), np.arange(windows) * WINDOW_S
+        for start_s, end_s, those in self.away:
+            share = np.clip((np.minimum(end_s, begin + WINDOW_S) - np.maximum(start_s, begin)) / WINDOW_S, 0.0, 1.0)
+            found[:, list(those)] += share[:, None]
+        return np.minimum(found, 1.0)
 
     def halt(self, stop: Stop) -> None:
         """Stop the job, at the earliest of all stops."""
@@ -160,7 +191,9 @@ class World:
         self.areas = {kind: Area(kind, windows, sizes.get(kind, fleet.gpus), usual[kind]) for kind in LEVELS}
         self.events: list[Event] = []
         self.courses = [Course() for _ in fleet.jobs]
+        self.routers = {at: Router(job.plan, windows, seed, at) for at, job in enumerate(fleet.jobs) if job.plan.ep > 1}
         self.replies = np.ones((windows, len(fleet.nodes)))  # share of scrapes that came
+        self.failing: dict[int, float] = {}  # node -> share of attempts of jobs that it breaks, before the run
         self.restarts: list[tuple[int, int]] = []  # (window, node) in which an agent began anew
 
     @property

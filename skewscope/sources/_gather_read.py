@@ -21,7 +21,8 @@ Span = tuple[int, int]  # first and last time in ns, (-1, -1) where there are no
 TIMED = {
     "steps": ("start_ns", "end_ns"), "ops": ("start_ns", "end_ns"), "collectives": ("ready_ns", "end_ns"),
     "samples": ("t_ns", "t_ns"), "windows": ("t_ns", "t_ns"), "links": ("t_ns", "t_ns"), "events": ("t_ns", "t_ns"),
-    "expert_loads": ("", ""),
+    "expert_loads": ("", ""), "expert_placements": ("", ""), "expert_pairs": ("", ""), "balance_reports": ("", ""),
+    "attempts": ("start_ns", "end_ns"),
 }  # fmt: skip
 PER_RANK = ("steps", "ops", "collectives")
 LONGEST_REASON = 400
@@ -133,7 +134,11 @@ def _file_under_rank(draft: Draft, name: str) -> None:
 
 
 # Of a job or of a node: a number in the name of such a file is no rank.
-WHOLE_JOB = ("job-file", "canonical-table", "exposition-page", "nvidia-smi-xml", "kernel-log-text", "dcgm-csv")
+WHOLE_JOB = (
+    "job-file", "canonical-table", "exposition-page", "nvidia-smi-xml", "kernel-log-text", "dcgm-csv", "balance-log",
+    "eplb-load-stats", "expert-array", "expert-counts-csv", "expert-counts-json", "expert-map", "expert-pairs-csv",
+    "route-log",
+)  # fmt: skip
 
 
 def give_rank(draft: Draft, rank: int) -> None:
@@ -142,7 +147,7 @@ def give_rank(draft: Draft, rank: int) -> None:
     batches: list[tuple[str, Columns]] = []
     for table, columns in draft.reading.batches:
         changed = dict(columns)
-        if _nobody(changed.get("rank")):
+        if table != "expert_placements" and _nobody(changed.get("rank")):  # there a rank holds a slot
             changed["rank"] = rank
         if table == "events" and changed.get("device") == "":
             changed["device"] = f"rank{rank}"

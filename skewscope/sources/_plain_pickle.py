@@ -1,4 +1,4 @@
-"""Pickles of plain data only: lists, dicts, strings and numbers come in; nothing in the file can name code."""
+"""Pickles of plain data only: lists, dicts, strings and numbers come in; nothing in the file can reach code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copyreg
 import gc
 import pickle
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -20,18 +20,35 @@ READ_BYTES = 1 << 18
 HOSTILE = "hostile or damaged pickle"
 
 
+Stands = Mapping[str, Any]  # "module.name" of a file -> what stands for it here
+
+
+def _nothing_outside(pid: object) -> NoReturn:
+    raise pickle.UnpicklingError("asks for an outside object")
+
+
 class _Plain(pickle.Unpickler):
-    """Refuses every opcode that would reach for something outside the file."""
+    """Refuses every opcode that would reach for something outside the file, save for what `stands` for it."""
 
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise pickle.UnpicklingError(f"asks for {module_name}.{global_name}")
+    def __init__(self, file: BufferedReader, stands: Stands, outside: Callable[[Any], Any]) -> None:
+        super().__init__(file)
+        self._stands, self._outside = stands, outside
 
-    def persistent_load(self, pid: object, /) -> NoReturn:
-        raise pickle.UnpicklingError("asks for an outside object")
+    def find_class(self, module_name: str, global_name: str, /) -> Any:  # noqa: ANN401 - of our own, of any kind
+        name = f"{module_name}.{global_name}"
+        if name not in self._stands:
+            raise pickle.UnpicklingError(f"asks for {name}")
+        return self._stands[name]
+
+    def persistent_load(self, pid: object, /) -> Any:  # noqa: ANN401 - of our own, of any kind
+        return self._outside(pid)
 
 
-def load(content: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
+def load(content: bytes, stands: Stands | None = None, outside: Callable[[Any], Any] = _nothing_outside) -> Any:  # noqa: ANN401 - plain data of any shape
     """Return the plain data in `content`; raises Unreadable for anything else, for damage and for bombs.
+
+    What the file calls "module.name" is never looked up: `stands` must hold a stand-in of our own for it, and `outside`
+    answers for objects that lie beside the pickle.
 
     >>> load(pickle.dumps({"entries": [1, (2.5, None)]}))
     {'entries': [1, (2.5, None)]}
@@ -41,7 +58,7 @@ def load(content: bytes) -> Any:  # noqa: ANN401 - plain data of any shape
     try:
         with limited_memory(len(content)), without_collector():
             # Without a file that can peek, the unpickler asks for every opcode anew.
-            return _Plain(BufferedReader(BytesIO(content), READ_BYTES)).load()
+            return _Plain(BufferedReader(BytesIO(content), READ_BYTES), stands or {}, outside).load()
     except MemoryError:
         raise Unreadable(f"{HOSTILE}: it asks for far more memory than it is long") from None
     except RecursionError:

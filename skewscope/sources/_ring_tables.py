@@ -149,7 +149,7 @@ def _expert_loads(header: Header, rows: Array) -> Columns:
     total = np.bincount(place.ravel(), eight["tokens"][counted], unique.shape[1]).astype(np.int64)
     return {
         "job": "job", "step": unique[0], "layer": unique[1], "expert": unique[2], "rank": header.rank,
-        "routed_tokens": total,
+        "routed_tokens": total, "source": SOURCE,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Saved pages of Prometheus metrics: of skewscope's agent, of dcgm-exporter and of node_exporter.
+"""Saved pages of Prometheus metrics: of skewscope's agent, dcgm-exporter, node_exporter, and of engines on experts.
 
 One page, or many one after another, in the text format or as OpenMetrics, gzip or not. The time of a value is the one
 in its line, else that of its page (a line before it as `date +%s` prints it, `node_time_seconds`, the agent's newest
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..contracts import Reading
 from ..errors import Unreadable
-from . import _bytes, _exposition_names, _telemetry_file
+from . import _bytes, _expert_rows, _exposition_names, _moe_series, _telemetry_file
 from ._exposition_lines import Lines
 from ._node_exporter_names import slot
 from ._telemetry_series import Samples, Series, columns
@@ -28,6 +28,7 @@ LONGEST_LINE_BYTES = 1 << 20
 OURS = re.compile(
     rb"^(?:# (?:HELP|TYPE) (?:skewscope|DCGM|node)_\w+ |(?:skewscope|DCGM|node)_[\w:]+(?:\{|[ \t]+[-+\dNI]))", re.M
 )
+ENGINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?(?:vllm:eplb_|sglang:eplb_|eplb:expert_)", re.M)
 ANY = re.compile(rb"^# TYPE [a-zA-Z_:][\w:]* (?:gauge|counter|histogram|summary|untyped|unknown|info)\s*$", re.M)
 CLOCKS = ("node_time_seconds", "skewscope_collector_last_success_timestamp_seconds")
 WATCHED = ("0x02", "0x03", "0x0604", "0x12")  # PCI classes: network, display, bridges to them, accelerators
@@ -42,19 +43,30 @@ class ExpositionPage:
 
     def sniff(self, head: bytes, name: str) -> float:
         """Return 0..1: how surely `head` begins an exposition with series that have a meaning here."""
-        return 0.95 if OURS.search(head) else 0.3 if ANY.search(head) else 0.0
+        if OURS.search(head) or ENGINES.search(head) and ANY.search(head):
+            return 0.95
+        return 0.3 if ANY.search(head) else 0.0
 
     def read(self, path: Path) -> Reading:
-        """Return `samples`, and `events` for XIDs; raises Unreadable where no series has a meaning here."""
+        """Return `samples`, `events` for XIDs, and what engines tell of experts.
+
+        Raises Unreadable where no series has a meaning here.
+        """
         page = _Pages()
         damage = page.read(path)
         t_ns, dropped = page.times(_telemetry_file.changed_ns(path))
         samples = page.samples(t_ns, _telemetry_file.node_of(path))
-        if not samples.rows and not samples.xids:
-            raise Unreadable(page.nothing(), "give it pages of skewscope's agent, dcgm-exporter or node_exporter")
+        experts = page.experts(t_ns)
+        if not samples.rows and not samples.xids and not experts:
+            raise Unreadable(
+                page.nothing(),
+                "give it pages of skewscope's agent, dcgm-exporter, node_exporter or an engine with EPLB",
+            )
         reading = _telemetry_file.reading(
             path, self.format, [("samples", samples.columns), ("events", samples.events)], page.devices(path)
         )
+        reading.batches += experts
+        reading.events += sum(_expert_rows.length(columns) for _, columns in experts)
         reading.warnings = page.warnings(samples, dropped)
         if damage or page.cut:
             reading.status, reading.error = "partial", damage or "the last line is cut"
@@ -74,6 +86,7 @@ class _Pages:
         self._watched: set[str] = set()
         self._seen_slots = False
         self._host = ""
+        self._moe: dict[int, _moe_series.Moe] = {}
 
     def read(self, path: Path) -> str:
         """Read all lines and return the damage of the file, "" for none; a line without an end is left out."""
@@ -90,6 +103,11 @@ class _Pages:
         return damage
 
     def _learn(self, name: str, labels: Mapping[str, str]) -> bool:
+        experts = _moe_series.meaning(name, labels)
+        if experts is not None:
+            self._moe[len(self._told)] = experts
+            self._told.append(())
+            return True
         series = _exposition_names.series(name, labels)
         if name == "node_uname_info":
             self._host = labels.get("nodename", "")
@@ -141,6 +159,11 @@ class _Pages:
         known = t_ns >= 0
         numbers, values = np.array(self.lines.numbers, dtype=np.int64), np.array(self.lines.values)
         return columns(told, numbers[known], values[known], t_ns[known])
+
+    def experts(self, t_ns: Any) -> list[_expert_rows.Batch]:  # noqa: ANN401 - an array
+        """Return what engines tell of experts and their balance."""
+        numbers, values = np.array(self.lines.numbers, dtype=np.int64), np.array(self.lines.values)
+        return _moe_series.batches(self._moe, numbers, values, t_ns) if self._moe else []
 
     @staticmethod
     def _placed(one: Series, host: str) -> Series:

@@ -17,7 +17,7 @@ from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
 
-ENDS = re.compile(r"^(?:[A-Z][A-Z0-9-]*\s+)?\d+\s+\d+\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s|$)")
+ENDS = re.compile(r"^(?:[A-Z][A-Z0-9-]*\s+)?\d+\s+(\d+)\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s|$)")
 TIME = re.compile(r"^#.*?\btime_ns=(\d{1,19})")
 RTT = re.compile(r"\brtt:([\d.]+)/")
 SPEED = re.compile(r"\bdelivery_rate (\d+(?:\.\d+)?)([KMG]?)bps")
@@ -39,6 +39,7 @@ class Connection:
     rtt_ms: float = -1.0
     speed_bytes_per_s: float = float("nan")
     retransmits: int = 0
+    queued_bytes: int = 0  # that it has not sent, or of which it does not know that they came
     window_ns: int = -1
     moved_bytes: int = -1
 
@@ -84,7 +85,8 @@ def connections(text: str) -> list[Connection]:
         if told:
             t_ns, current = int(told[1]), None
         elif ends:
-            current = Connection(t_ns, _address(ends[1]), _address(ends[3]), f"{ends[2]}-{ends[4]}")
+            current = Connection(t_ns, _address(ends[2]), _address(ends[4]), f"{ends[3]}-{ends[5]}")
+            current.queued_bytes = int(ends[1])
         elif current is not None and ("rtt:" in line or "cwnd:" in line):
             _describe(current, line)
             found.append(current)
@@ -137,15 +139,19 @@ def _links(found: list[Connection]) -> dict[str, Any]:
 
 
 def _samples(found: list[Connection]) -> list[tuple[str, dict[str, Any]]]:
-    """Return retransmissions per dump, summed over connections, where the time is known."""
-    total: dict[int, int] = {}
+    """Return retransmissions and send queues per dump, where the time is known and there are some."""
+    again: dict[int, float] = {}
+    queues: dict[int, list[float]] = {}
     for connection in found:
-        total[connection.t_ns] = total.get(connection.t_ns, 0) + connection.retransmits
-    total.pop(-1, None)
-    if not any(total.values()):
-        return []
-    row = {
-        "t_ns": list(total), "metric": "skewscope_host_tcp_retransmits_total",
-        "value": [float(count) for count in total.values()], "job": "job", "rank": -1,
-    }  # fmt: skip
-    return [("samples", row)]
+        if connection.t_ns >= 0:
+            again[connection.t_ns] = again.get(connection.t_ns, 0.0) + connection.retransmits
+            queues.setdefault(connection.t_ns, []).append(float(connection.queued_bytes))
+    told = {
+        "skewscope_host_tcp_retransmits_total": again,
+        "skewscope_tcp_send_queue_bytes": {t_ns: sum(sizes) for t_ns, sizes in queues.items()},
+        "skewscope_tcp_send_queue_max_bytes": {t_ns: max(sizes) for t_ns, sizes in queues.items()},
+    }
+    return [
+        ("samples", {"t_ns": list(row), "metric": metric, "value": list(row.values()), "job": "job", "rank": -1})
+        for metric, row in told.items() if any(row.values())
+    ]  # fmt: skip

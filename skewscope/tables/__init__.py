@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -16,7 +17,12 @@ def names() -> list[str]:
     >>> "collectives" in names()
     True
     """
-    return sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+    return list(_names())
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 
 
 def table(name: str) -> Table:
@@ -25,7 +31,7 @@ def table(name: str) -> Table:
     >>> table("steps").key
     ('job', 'step', 'rank', 'phase', 'microbatch')
     """
-    if name not in names():
+    if name not in _names():
         raise KeyError(f"no table {name!r}; tables are {', '.join(names())}")
     declared: Table = import_module(f".{name}", __name__).TABLE
     return declared

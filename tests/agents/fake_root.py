@@ -57,6 +57,7 @@ NETSTAT = {
         "SyncookiesSent": 0, "ListenOverflows": 4, "ListenDrops": 6, "TCPLostRetransmit": 1, "TCPFastRetrans": 2,
         "TCPSlowStartRetrans": 0, "TCPTimeouts": 9, "TCPLossProbes": 1, "TCPAbortOnTimeout": 0, "TCPBacklogDrop": 0,
         "TCPOFODrop": 0, "TCPSynRetrans": 1, "TCPZeroWindowDrop": 0, "TCPRcvQDrop": 0,
+        "TCPDSACKOldSent": 8,
     },
     "IpExt": {"InNoRoutes": 0, "InOctets": 327421926},
 }  # fmt: skip

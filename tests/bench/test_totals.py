@@ -9,7 +9,7 @@ from skewscope.bench.terminal import COLUMNS, cells, page
 from skewscope.bench.totals import document
 from skewscope.bench.watching import Alarm
 from skewscope.catalogue import load
-from skewscope.reports.document import plain
+from skewscope.plans import plain
 from skewscope.reports.json_schema import schema
 
 

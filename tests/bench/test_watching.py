@@ -106,3 +106,15 @@ def test_tables_are_cut_by_when_their_rows_were_known():
     assert cut["events"]["event"].tolist() == ["a", "c"]
     assert cut["steps"]["step"].tolist() == [0]
     assert len(cut["ranks"]) == 2
+
+
+def test_what_is_told_by_steps_is_cut_by_the_times_of_steps():
+    steps = {"job": ["a", "a", "b"], "step": [0, 1, 0], "start_ns": [0, 10, 0], "duration_ns": [10.0, 10.0, 30.0]}
+    loads = {"job": ["a", "a", "b", "c"], "step": [0, 1, 0, 0], "layer": 0, "expert": 0, "rank": -1, "routed_tokens": 1}
+    tables = {
+        "step_times": frame("step_times", {**steps, "planned": False, "ranks_count": 1}),
+        "expert_loads": frame("expert_loads", loads),
+    }
+    kept = until(tables, 19)["expert_loads"]
+    assert list(zip(kept["job"], kept["step"], strict=True)) == [("a", 0)]
+    assert len(until(tables, 30)["expert_loads"]) == 3 and len(until({"expert_loads": tables["expert_loads"]}, 0)) == 1

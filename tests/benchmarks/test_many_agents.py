@@ -26,7 +26,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SIMULATED = """
 import random, sys, time
 from skewscope.catalogue import load
-exposition, pages, server = load("agents.exposition"), load("agents.pages"), load("agents.server")
+from skewscope.web import server
+exposition, pages = load("agents.exposition"), load("agents.pages")
 GPU = [(str(slot), f"GPU-{slot:08x}") for slot in range(8)]
 PIPES = ("hmma", "imma", "dfma", "fp16", "fp32", "fp64", "int")
 ERRORS = [f"error{n}" for n in range(30)]

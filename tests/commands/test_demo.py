@@ -1,4 +1,11 @@
+import csv
 import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
 
 import pytest
 
@@ -44,4 +51,27 @@ def test_the_shipped_sample_names_its_slow_rank(tmp_path, capsys):
     assert main(["demo", "--no-open", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "rank 5" in out.strip().splitlines()[0] and "Inputs with problems" not in out
+    assert (tmp_path / "report.html").exists()
+
+
+def test_serve_keeps_the_dashboard_up_on_the_result(tmp_path):
+    pytest.importorskip("dash")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "skewscope", "demo", "--no-open", "--serve", "--port", "0", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    timer = threading.Timer(120, process.kill)
+    timer.start()
+    try:
+        found = (re.fullmatch(r"dashboard +(http://127\.0\.0\.1:\d+)/\n", line) for line in process.stdout)
+        address = next(one[1] for one in found if one)
+        with urllib.request.urlopen(f"{address}/export/ranks/ranks.csv", timeout=30) as reply:
+            worst = max(csv.DictReader(reply.read().decode().splitlines()), key=lambda row: float(row["median_s"]))
+        assert worst["rank"] == "5"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
     assert (tmp_path / "report.html").exists()

@@ -58,6 +58,7 @@ def test_completion_knows_the_commands(shell, capsys):
     assert main(["completion", shell]) == 0
     said = capsys.readouterr().out
     assert "analyze" in said and "fail-on" in said
+    assert "max-moves" in said, "what a command holds is completed too"
 
 
 class Broken:

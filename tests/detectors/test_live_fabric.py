@@ -80,7 +80,7 @@ def test_a_looser_threshold_makes_a_near_miss_a_finding(name, which, changes):
     [
         ("fabric-congestion", "crowded", {"notified_ratio": 0.03}),
         ("fabric-congestion", "restarts", {"restarts_per_s": 20.0}),
-        ("fabric-congestion", "crowded", {"windows_count": 11, "of_windows_count": 20}),
+        ("fabric-congestion", "crowded", {"windows_count": 12, "of_windows_count": 20}),
         ("pfc-storm", "storm", {"pausing_ratio": 0.4, "paused_ratio": 0.4}),
         ("pfc-storm", "frames", {"paused_per_s": 40_000.0}),
         ("ib-credit-starvation", "waits", {"waited_ratio": 0.4}),

@@ -86,14 +86,14 @@ MUTATIONS = [
     ("gpu-hw-slowdown", "near-miss", {"slowed_ratio": 0.03}, True),
     ("gpu-hw-slowdown", "hot", {"slowed_ratio": 0.4}, False),
     ("gpu-hw-slowdown", "one-burst", {"held_count": 2}, True),
-    ("gpu-hw-slowdown", "hot", {"held_count": 11, "of_count": 12}, False),
+    ("gpu-hw-slowdown", "hot", {"held_count": 12, "of_count": 13}, False),
     ("gpu-hw-slowdown", "hot", {"of_count": 2}, False),
     ("gpu-power-cap", "near-miss", {"above_peers_ratio": 0.1}, True),
     ("gpu-power-cap", "capped-more", {"above_peers_ratio": 0.6}, False),
     ("gpu-power-cap", "clock-only-a-little-lower", {"clock_ratio": 0.98}, True),
     ("gpu-power-cap", "lower-limit", {"limit_ratio": 0.5}, False),
     ("gpu-power-cap", "lower-limit", {"mostly_ratio": 1.1}, False),
-    ("gpu-power-cap", "lower-limit", {"held_count": 11, "of_count": 12}, False),
+    ("gpu-power-cap", "lower-limit", {"held_count": 12, "of_count": 13}, False),
     ("gpu-clock-pinned-low", "near-miss", {"clock_ratio": 0.93}, True),
     ("gpu-clock-pinned-low", "locked", {"clock_ratio": 0.5}, False),
     ("gpu-clock-pinned-low", "setting-near-miss", {"drift_hz": 60e6}, True),
@@ -104,8 +104,8 @@ MUTATIONS = [
     ("gpu-slow-silent", "near-miss", {"slow_ratio": 1.08}, True),
     ("gpu-slow-silent", "slow", {"slow_ratio": 1.5}, False),
     ("gpu-slow-silent", "input", {"explained_ratio": 0.95}, True),
-    ("gpu-slow-silent", "slow", {"held_count": 11, "of_count": 12}, False),
-    ("gpu-slow-silent", "slow", {"of_count": 3}, False),
+    ("gpu-slow-silent", "little", {"held_count": 11, "of_count": 12}, False),
+    ("gpu-slow-silent", "little", {"of_count": 3}, False),
     ("gpu-ecc-uncorrectable", "counted", {"errors_count": 2.0}, False),
     ("gpu-ecc-uncorrectable", "worn", {"held_count": 16}, False),
     ("gpu-ecc-sbe-storm", "near-miss", {"storm_per_s": 0.8}, True),
@@ -143,7 +143,8 @@ def test_every_threshold_is_felt(name, which, thresholds, fires):
 def test_every_threshold_has_its_test():
     felt = {(name, field) for name, _, thresholds, _ in MUTATIONS for field in thresholds}
     elsewhere = {"severe_ratio", "power_ratio", "peers_count", "spread_z", "confirmed_ratio", "crowd_ratio",
-                 "cost_ratio", "recent_s", "together_s", "again_count", "minority_ratio", "spread_count"}  # fmt: skip
+                 "cost_ratio", "recent_s", "together_s", "again_count", "minority_ratio", "spread_count",
+                 "strong_ratio"}  # fmt: skip
     for name in GPU_ROOMS:
         fields = {field.name for field in dataclasses.fields(room("detectors", name).load())}
         assert fields - {field for of, field in felt if of == name} - elsewhere <= {"of_count", "held_count"}

@@ -62,6 +62,11 @@ def _join(rank: int, name: str, bridge: str, mbit: float) -> None:
     _run("tc", "qdisc", "add", "dev", outside, *shape)
 
 
+def cut(name: str) -> None:
+    """Take the link of a namespace down: its host is gone, and nobody is told."""
+    _run("ip", "link", "set", f"{name}v", "down")
+
+
 class Counters:
     """Bytes and retransmissions of this rank's interface since the last question."""
 

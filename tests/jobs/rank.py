@@ -25,6 +25,7 @@ from scenario import (
     STAGE_FORWARD_MS,
     Scenario,
 )
+from shares import train_shares
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
@@ -170,6 +171,7 @@ def main() -> None:
     if scenario.kind == "slow-link":
         net.probe(folder, number, scenario.world)
     train = train_hybrid if scenario.kind == "hang" else train_pipeline if scenario.is_pipeline() else train_ddp
+    train = train_shares if scenario.kind == "compute-twice" else train
     train(rank)
     dist.barrier()
     record.dump_flight(folder, number, as_pickle=False)

@@ -6,6 +6,7 @@ import faulthandler
 import gzip
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from scenario import WATCHDOG_S, Scenario
 from torch._C import _distributed_c10d as c10d
 from torch.profiler import ProfilerActivity, profile, record_function, schedule, tensorboard_trace_handler
+
+OTHERS_S = 20.0
 
 
 class StepLog:
@@ -85,6 +89,11 @@ def watch(folder: Path, rank: int, log: StepLog, limit_s: float = WATCHDOG_S) ->
             faulthandler.dump_traceback(file, all_threads=True)
         fired = {"rank": rank, "dumped_at_ns": time.time_ns(), "no_progress_s": limit_s}
         (folder / f"watchdog_rank{rank}.json").write_text(json.dumps(fired))
+        # Who ends first closes connections on which others still wait: let them write down what they saw before.
+        sys.excepthook = lambda *_: os._exit(0)
+        until_s = time.monotonic() + OTHERS_S
+        while len(list(folder.glob("watchdog_rank*.json"))) < dist.get_world_size() and time.monotonic() < until_s:
+            time.sleep(0.1)
         os._exit(0)
 
     threading.Thread(target=run, daemon=True).start()

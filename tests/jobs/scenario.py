@@ -15,14 +15,17 @@ READ_MS = 4.0
 SEQUENCE_TOKENS = 32
 WATCHDOG_S = 8.0
 
-DDP_KINDS = ("healthy", "compute-slow", "dataloader-stall", "seqlen-rotating", "gc-pause", "slow-link")
+SAMPLE_FORWARD_MS = 12.0
+SAMPLE_BACKWARD_MS = 24.0
+DDP_KINDS = ("healthy", "compute-slow", "compute-twice", "dataloader-stall", "seqlen-rotating", "gc-pause", "slow-link")
 KINDS = (*DDP_KINDS, "healthy-pipeline", "pipeline-imbalance", "hang")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One job. `amount` is a ratio (compute-slow, seqlen-rotating, pipeline-imbalance), milliseconds
-    (dataloader-stall, gc-pause) or Mbit/s (slow-link); `to_step` -1 means to the end."""
+    """One job. `amount` is a ratio (compute-slow, compute-twice, seqlen-rotating, pipeline-imbalance), milliseconds
+    (dataloader-stall, gc-pause) or Mbit/s (slow-link); `to_step` -1 means to the end. `samples` of each rank (with
+    compute-twice): whole numbers separated by commas."""
 
     kind: str
     world: int = 4
@@ -39,6 +42,7 @@ class Scenario:
     named_by_board: bool = False  # file names of tensorboard_trace_handler: the rank is only inside
     loader_workers: int = 0
     with_stack: bool = False
+    samples: str = ""
 
     @property
     def first_profiled(self) -> int:

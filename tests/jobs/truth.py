@@ -18,6 +18,7 @@ from scenario import (
 
 CONDITIONS = {
     "compute-slow": ("gpu-slow-silent", ["coll-late-rank"]),
+    "compute-twice": ("gpu-slow-silent", ["coll-late-rank"]),
     "dataloader-stall": ("data-loader-stall", ["coll-late-rank"]),
     "seqlen-rotating": ("data-sequence-skew", []),
     "gc-pause": ("host-gc-pause", []),
@@ -96,7 +97,7 @@ def job_card(job: Scenario, started_ns: int) -> dict[str, object]:
         "parallelism": {"dp": 1 if pipeline else job.world // 2 if hybrid else job.world, "tp": 2 if hybrid else 1,
                         "pp": job.world if pipeline else 1, "ep": 1},
         "experts": None, "microbatches": job.microbatches if pipeline else None,
-        "batch_per_rank": job.microbatches if pipeline else 2, "seq_len": SEQUENCE_TOKENS,
+        "batch_per_rank": job.samples or (job.microbatches if pipeline else 2), "seq_len": SEQUENCE_TOKENS,
         "steps_planned": job.steps, "dataloader_workers": job.loader_workers,
         "profiler": {"wait": job.wait, "warmup": job.warmup, "active": job.active, "record_shapes": True,
                      "with_stack": job.with_stack},

@@ -3,7 +3,8 @@ import json
 import jsonschema
 import pytest
 
-from skewscope.reports.document import document, plain
+from skewscope.plans import plain
+from skewscope.reports.document import document
 from skewscope.reports.json_schema import report
 
 

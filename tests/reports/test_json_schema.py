@@ -4,7 +4,7 @@ import pytest
 from skewscope import tables
 from skewscope.errors import UsageError
 from skewscope.frames import frame
-from skewscope.reports.document import plain
+from skewscope.plans import plain
 from skewscope.reports.json_schema import names, schema
 
 

@@ -39,6 +39,8 @@ def test_victims_and_context_are_never_acted_on(room):
         ("data-loader-stall", "none", "fix-input"),
         ("coll-slow-link", "none", "validate-link"),
         ("nic-phy-degraded", "none", "validate-link"),
+        ("kv-pressure", "none", "admit-limit"),
+        ("srv-prefill-decode-interference", "none", "engine-setting"),
     ],
 )
 def test_the_action_fits_the_condition(condition, planner, action):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skewscope.frames import concat, frame
-from skewscope.signals.impact import costs
+from skewscope.signals.impact import JobCost, costs
 from skewscope.signals.windows import windows
 
 WINDOW_S, STEP_S = 30, 0.5
@@ -85,3 +85,52 @@ def test_moments_that_stall_the_job_are_priced_since_the_first_of_them():
     assert lost_s == pytest.approx(STEP_S * (6 / (4 + 2 / 3) - 1), rel=0.01) and 0 < share < 1
     assert cost.stalled(moments)[0] == pytest.approx(0.0, abs=1e-9)
     assert cost.stalled(np.arange(len(stalled)) < 2) == (0.0, 0.0)  # nothing is known of before
+
+
+def late(*onsets, slow_s=0.2, transfer_s=0.0, transfer_onset=99, windows_count=20, ranks=6):
+    """Return the cost of a job whose rank n is late by `slow_s` from window onsets[n] on; transfers grow at another."""
+    at = np.arange(windows_count)
+    slow = np.array([np.where(at >= onset, slow_s, 0.0) for onset in (*onsets, *[99] * (ranks - len(onsets)))]).T
+    moved = np.where(at >= transfer_onset, transfer_s, 0.0)
+    step_s = STEP_S + slow.max(axis=1) + moved
+    waiting_s = 0.05 + slow.max(axis=1, keepdims=True) - slow + moved[:, None]
+    names = np.array([f"n{rank}" for rank in range(ranks)])
+    return JobCost("llm", at * 30 * 10**9, step_s, waiting_s, np.arange(ranks), names, np.full(ranks, "gpu0"))
+
+
+def since(onset, windows_count=20):
+    return np.arange(windows_count) >= onset
+
+
+def mean_of(*parts):
+    """Return the mean over steps of (windows, seconds lost, seconds a step)."""
+    steps = sum(windows / step_s for windows, _, step_s in parts)
+    return sum(windows / step_s * lost_s for windows, lost_s, step_s in parts) / steps
+
+
+def test_of_two_late_ranks_only_what_the_other_leaves_can_be_saved():
+    cost = late(8, 14)
+    assert cost.lost([0], since(8))[0] == pytest.approx(mean_of((6, 0.2, 0.7), (6, 0.0, 0.7)), rel=0.02)
+    assert cost.lost([1], since(14)) == (0.0, 0.0)
+    assert cost.lost([0, 1], since(8))[0] == pytest.approx(0.2, rel=0.02)
+
+
+def test_a_link_is_not_charged_for_a_late_rank_nor_a_rank_for_a_link():
+    cost = late(14, transfer_s=0.1, transfer_onset=8)
+    assert cost.lost((), since(8))[0] == pytest.approx(0.1, rel=0.02)
+    assert cost.lost([3], since(8))[0] == pytest.approx(0.1, rel=0.02)  # the rank on whose link it is
+    assert cost.lost([0], since(14))[0] == pytest.approx(0.2, rel=0.02)
+
+
+def test_ranks_that_are_late_together_are_priced_by_the_growth_of_the_step():
+    cost = late(8, 8, 8, 8)
+    assert cost.lost((), since(8))[0] == pytest.approx(0.2, rel=0.02)
+    assert cost.lost([0, 1, 2, 3], since(8))[0] == pytest.approx(0.2, rel=0.02)
+
+
+def test_noise_between_bursts_is_no_price():
+    cost = late(8)
+    on = since(8) & (np.arange(20) % 4 < 2)
+    noise = np.where(np.arange(20) % 2 == 0, 0.02, -0.02)
+    quiet = dataclasses.replace(cost, step_s=np.where(on, cost.step_s, STEP_S) + noise)
+    assert quiet.lost((), on)[0] == pytest.approx(mean_of((6, 0.2, 0.7), (4, 0.0, 0.5)), rel=0.05)

@@ -10,8 +10,12 @@ from skewscope.simulate.scenario import parse
 from skewscope.simulate.simulation import ground, simulate
 
 CONDITIONS = [one.id for one in rooms("simulate.faults")]
-CATALOGUE = 40
-SILENT = {"gpu-sdc-suspect"}  # nothing counts it
+CATALOGUE = 70  # A1 to A5, A8, most of A9, and coll-late-rank
+ACROSS = {"first_slot": 2}  # of a job that does not begin where a host does
+EXPERTS = {"tp": 2, "ep": 4}  # of a job that has experts
+SERVES = {"kind": "serving", "tp": 4, "requests_per_s": 2.5}
+REINFORCED = {"kind": "rl", "step_s": 6.0, "rollout_share": 0.6, "generator_share": 0.5}
+SILENT = {"gpu-sdc-suspect", "moe-rebalance-thrash", "peer-churn"}  # nothing counts it
 PRICELESS = {"gpu-row-remap", "gpu-sdc-suspect", "host-clock-skew", "gpu-app-fault", "gpu-ecc-sbe-storm"}
 NAMES = {metric.name for metric in METRICS}
 
@@ -50,13 +54,35 @@ MOVES = {
     "ib-credit-starvation": ("skewscope_rdma_transmit_wait_ticks_total", "", 1),
     "rdma-retransmit": ("skewscope_rdma_retransmissions_total", "cause=ack_timeout", 1),
     "rail-imbalance": ("skewscope_rdma_transmit_bytes_total", "", -1),
+    "moe-hot-expert": ("skewscope_moe_expert_max_mean_ratio", "", 1),
+    "moe-rank-imbalance": ("skewscope_phase_seconds_total", "phase=comm_wait", 1),
+    "moe-a2a-skew": ("skewscope_collective_min_seconds", "op=all_to_all,group=ep", 1),
+    "moe-router-collapse": ("skewscope_moe_dropped_tokens_total", "", 1),
+    "nic-mixed-kinds": ("skewscope_rdma_rate_bytes_per_second", "", -1),
+    "srv-egress-backlog": ("skewscope_tcp_send_queue_bytes", "", 1),
+    "srv-egress-jitter": ("skewscope_tcp_retransmitted_segments_total", "", 1),
+    "mem-skew": ("skewscope_gpu_memory_used_bytes", "", 1),
+    "mem-oom-risk": ("skewscope_gpu_memory_used_bytes", "", 1),
+    "power-oversubscribed": ("skewscope_gpu_clock_event_observed_seconds_total", "reason=hw_slowdown", 1),
+    "ckpt-stall": ("skewscope_phase_seconds_total", "phase=checkpoint", 1),
+    "rl-rollout-tail": ("skewscope_rl_answer_seconds", "statistic=max", 1),
+    "rl-phase-idle": ("skewscope_rl_answer_seconds", "statistic=median", 1),
+    "host-noisy-neighbour": ("skewscope_phase_seconds_total", "phase=comm_wait", -1),
+    "sched-topology-mismatch": ("skewscope_collective_min_seconds", "op=all_reduce,group=tp", 1),
 }
 
 
 def plan(condition, **more):
     fabric = "infiniband" if condition in ("ib-credit-starvation", "nic-phy-degraded") else "roce"
     fault = {"condition": condition, "onset": 0.4, **more}
-    return parse({"fleet": {"fabric": fabric}, "jobs": [{"ranks": 32, "steps": 240}], "faults": [fault]}, "test")
+    return parse({"fleet": {"fabric": fabric}, "jobs": [job(condition)], "faults": [fault]}, "test")
+
+
+def job(condition):
+    more = SERVES if condition.startswith(("srv-", "kv-")) else EXPERTS if condition.startswith("moe-") else {}
+    more = REINFORCED if condition.startswith("rl-") else more
+    more = ACROSS if condition == "sched-topology-mismatch" else more
+    return {"ranks": 32, "steps": 240, **more}
 
 
 def changed(one, other):
@@ -110,7 +136,7 @@ def test_the_page_says_what_happens_and_where_that_is_known_from(condition):
     page = next(one for one in rooms("simulate.faults") if one.id == condition).page()
     assert page.splitlines()[0].endswith(".") and "Source:" in page
     fault = load(condition)
-    assert fault.kind in ("gpu", "rank", "nic", "rail", "node", "rack", "job") and fault.shapes
+    assert fault.kind in ("gpu", "rank", "replica", "nic", "rail", "node", "rack", "job") and fault.shapes
 
 
 @pytest.mark.parametrize("condition", sorted(MOVES))
@@ -126,7 +152,7 @@ def test_the_struck_device_shows_it(condition, seed):
 
 def parse_without(condition):
     fabric = "infiniband" if condition in ("ib-credit-starvation", "nic-phy-degraded") else "roce"
-    return parse({"fleet": {"fabric": fabric}, "jobs": [{"ranks": 32, "steps": 240}]}, "test")
+    return parse({"fleet": {"fabric": fabric}, "jobs": [job(condition)]}, "test")
 
 
 def value(made, metric, labels, fault):

@@ -102,7 +102,10 @@ def test_hostile_folder(tmp_path, monkeypatch):
     assert line(recording, "broken.json").error.startswith("broken link")
     assert line(recording, "door.json").error.startswith("not a regular file")
     assert line(recording, "empty.json").error == "empty file"
-    assert "not a recording that skewscope knows; expected one of: canonical-table" in line(recording, "plot.png").error
+    assert (
+        "not a recording that skewscope knows; expected one of: balance-log, canonical-table"
+        in line(recording, "plot.png").error
+    )
     for name in ("README.md", "truth.json", "cut.json.gz", "bad.parquet", "evil.pkl", "blank.json"):
         found = line(recording, name)
         assert found.status == "unreadable" and found.error and "Traceback" not in found.error, found

@@ -288,6 +288,20 @@ def test_tokens_of_experts_add_up(tmp_path):
     assert loads["routed_tokens"].tolist() == [20 * expert for expert in range(10)] and set(loads["rank"]) == {3}
 
 
+def test_tokens_of_ranks_are_one_load(tmp_path):
+    from skewscope.moe.loads import of_tables
+
+    for rank in range(3):
+        ring = writer(tmp_path, rank, 3)
+        for step in range(4 - rank):  # rank 2 was cut first
+            ring.experts(step, 5, [10 * expert + rank for expert in range(10)])
+        ring.close()
+    (loads,) = of_tables(gather([tmp_path]).tables)
+    assert loads.counts.tolist() == [[[30 * expert + 3 for expert in range(10)]]] * 2
+    assert loads.steps.tolist() == [0, 1] and loads.layers.tolist() == [5] and loads.source == "ring-spool"
+    assert any("2 of 4 steps are held by some of the 3 ranks only" in warning for warning in loads.warnings)
+
+
 def test_marks_are_events(tmp_path):
     ring = writer(tmp_path, 3)
     first, second = (int.from_bytes(text, "little") for text in (b"warm-up ", b"over\0\0\0\0"))

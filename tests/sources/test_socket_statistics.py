@@ -32,6 +32,15 @@ def test_the_busiest_connection_speaks_for_a_pair(tmp_path):
     assert samples["value"].tolist() == [4.0, 0.0]
 
 
+def test_send_queues_are_told_as_the_agent_tells_them(tmp_path):
+    path = tmp_path / "ss_rank1.txt"
+    path.write_text(TEXT.replace("0 0 10.0.0.2:45271", "7 900 10.0.0.2:45271").replace("0 0 [", "0 100 ["))
+    told = {table["metric"][0]: table["value"].tolist() for table in map(lambda one: frame(*one),
+            SocketStatistics().read(path).batches[1:])}  # fmt: skip
+    assert told["skewscope_tcp_send_queue_bytes"] == [1000.0, 900.0]
+    assert told["skewscope_tcp_send_queue_max_bytes"] == [900.0, 900.0]
+
+
 def test_text_without_connections_is_unreadable(tmp_path):
     path = tmp_path / "ss.txt"
     path.write_text(HEAD)

@@ -32,6 +32,7 @@ class PcieLinkDegraded:
             "skewscope_gpu_pcie_recovery_entries_total", "", fault.gpus, fault.once(float(fault.rng.integers(1, 6)))
         )
         if address == "nic":
+            fault.kind = "nic"  # the link that is told is the adapter's
             metric, value = "skewscope_pcie_link_width_lanes", lanes
             if not by_width:
                 metric, value = "skewscope_pcie_link_transfers_per_second", 2.0**speed * 1e9

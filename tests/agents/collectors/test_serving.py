@@ -103,6 +103,60 @@ def test_sglang_and_tensorrt_llm():
     assert found["queue_seconds_sum"] == {who: 0.25}
 
 
+def test_transfers_of_kv_cache():
+    who = ("vllm", "m", "a:1")
+    labels = 'engine="0",model_name="m"'
+    found = told(
+        f'vllm:nixl_xfer_time_seconds_bucket{{{labels},le="0.01"}} 90.0\n'
+        f'vllm:nixl_xfer_time_seconds_bucket{{{labels},le="+Inf"}} 100.0\n'
+        f"vllm:nixl_xfer_time_seconds_sum{{{labels}}} 0.9\nvllm:nixl_xfer_time_seconds_count{{{labels}}} 100.0\n"
+        f"vllm:nixl_bytes_transferred_sum{{{labels}}} 2.9e+10\nvllm:nixl_bytes_transferred_count{{{labels}}} 100.0\n"
+        f"vllm:nixl_post_time_seconds_sum{{{labels}}} 0.1\nvllm:nixl_num_failed_notifications_total{{{labels}}} 7.0\n"
+        f"vllm:nixl_num_failed_transfers_total{{{labels}}} 2.0\nvllm:nixl_num_kv_expired_reqs_total{{{labels}}} 1.0\n"
+    )
+    assert found["kv_transfer_seconds_sum"] == {who: 0.9} and found["kv_transfer_seconds_bucket"][*who, "0.01"] == 90
+    assert found["kv_transfer_bytes_sum"] == {who: 2.9e10} and found["kv_transfer_bytes_count"] == {who: 100}
+    assert found["kv_transfer_failures_total"] == {who: 2} and found["kv_transfer_expired_total"] == {who: 1}
+    failed = told('sglang:num_transfer_failed_reqs_total{model_name="m"} 3.0')
+    assert failed["kv_transfer_failures_total"] == {("sglang", "m", "a:1"): 3}
+
+
+def test_what_waits_at_the_gateway_of_a_model():
+    name = "inference_extension_flow_control"
+    pool = 'inference_pool="p",model_name="m"'
+    found = told(
+        f'{name}_queue_size{{fairness_id="a",priority="0",{pool}}} 4.0\n'
+        f'{name}_queue_size{{fairness_id="b",priority="0",{pool}}} 3.0\n'
+        f'{name}_request_queue_duration_seconds_sum{{outcome="Dispatched",{pool}}} 12.5\n'
+        f'{name}_request_queue_duration_seconds_count{{outcome="Dispatched",{pool}}} 50.0\n'
+        f"{name}_pool_saturation{{{pool}}} 0.5\n"
+    )
+    who = ("gateway", "m", "a:1")
+    assert found["gateway_requests_waiting"] == {who: 7}, "of all flows"
+    assert found["gateway_queue_seconds_sum"] == {who: 12.5} and found["gateway_queue_seconds_count"] == {who: 50}
+
+
+def test_what_engines_tell_of_experts():
+    who, other = ("sglang", "R1", "a:1"), ("vllm", "R1", "a:1")
+    found = told(
+        'sglang:eplb_balancedness_sum{forward_mode="decode",model_name="R1"} 60.0\n'
+        'sglang:eplb_balancedness_sum{forward_mode="extend",model_name="R1"} 20.0\n'
+        'sglang:eplb_balancedness_count{forward_mode="decode",model_name="R1"} 100.0\n'
+        'sglang:eplb_balancedness_count{forward_mode="extend",model_name="R1"} 40.0\n'
+        'sglang:eplb_balancedness{forward_mode="extend",model_name="R1",quantile="0.5"} 0.7\n'
+        'vllm:eplb_rearrangements_total{engine="0",model_name="R1"} 3.0\n'
+        'vllm:eplb_rebalance_events_total{engine="0",model_name="R1"} 3.0\n'
+        'vllm:eplb_rearrangement_seconds_bucket{engine="0",le="1.0",model_name="R1"} 1.0\n'
+        'vllm:eplb_rearrangement_seconds_sum{engine="0",model_name="R1"} 6.5\n'
+        'vllm:eplb_rearrangement_seconds_count{engine="0",model_name="R1"} 3.0\n'
+    )  # fmt: skip
+    assert found == {
+        "moe_balance_ratio_sum": {who: 80}, "moe_balance_ratio_count": {who: 140},
+        "moe_rebalances_total": {other: 3}, "moe_rebalance_seconds_sum": {other: 6.5},
+        "moe_rebalance_seconds_count": {other: 3},
+    }  # fmt: skip
+
+
 def test_a_histogram_with_many_bounds_is_thinned():
     lines = [f'vllm:request_queue_time_seconds_bucket{{le="{bound}.0",model_name="m"}} {bound}' for bound in range(100)]
     found = told("\n".join([*lines, 'vllm:request_queue_time_seconds_bucket{le="+Inf",model_name="m"} 100']))
@@ -251,3 +305,21 @@ def test_a_page_that_never_ends_is_cut(engine):
     serving = load("agents.collectors.serving")
     with pytest.raises(Unreadable, match="larger"):
         serving.fetch(f"http://{engine('x' * (5 << 20)).replica}/metrics")
+
+
+def test_when_tokens_come_back_to_the_frontend():
+    name, labels = "dynamo_frontend", 'model="m"'
+    found = told(
+        f'{name}_inter_token_latency_seconds_bucket{{{labels},le="0.05"}} 90.0\n'
+        f'{name}_inter_token_latency_seconds_bucket{{{labels},le="+Inf"}} 100.0\n'
+        f"{name}_inter_token_latency_seconds_sum{{{labels}}} 3.0\n"
+        f"{name}_inter_token_latency_seconds_count{{{labels}}} 100.0\n"
+        f"{name}_time_to_first_token_seconds_sum{{{labels}}} 1.5\n{name}_queued_requests{{{labels}}} 2.0\n"
+        f"{name}_input_sequence_tokens_sum{{{labels}}} 900.0\n"
+    )
+    who = ("gateway", "m", "a:1")
+    assert found["gateway_inter_token_latency_seconds_bucket"] == {(*who, "0.05"): 90, (*who, "+Inf"): 100}
+    assert found["gateway_inter_token_latency_seconds_sum"] == {who: 3}
+    assert found["gateway_time_to_first_token_seconds_sum"] == {who: 1.5} and found["gateway_requests_waiting"] == {
+        who: 2
+    }

@@ -1,0 +1,138 @@
+"""Views of a fleet that runs: from a watching service, its store, or a Prometheus."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from skewscope.errors import SkewscopeError, UsageError
+from skewscope.feeds.contract import WINDOW_NS
+from skewscope.feeds.prometheus import Prometheus
+from skewscope.frames import all_tables, concat
+from skewscope.store.reader import Reader
+
+from ._act_records import Acts, acts_of
+from ._sources import Refreshing, checked, from_windows, marked
+from ._view import View
+
+HOUR_NS = 3600 * 10**9
+MOST_BYTES = 64 * 1024 * 1024
+WAIT_S = 10.0
+Tables = dict[str, pd.DataFrame]
+
+
+def live(*, watch: str, store: Path | None, prometheus: str, selector: str, hours: float, every_s: float) -> Refreshing:
+    """Return a source that refreshes; with `watch`, report and incidents come from there."""
+    if not 0 < hours <= 24 * 14 or not 1 <= every_s <= 3600:
+        raise UsageError("--hours wants more than 0 and at most two weeks, --every 1 to 3600 s")
+    if watch and urlsplit(watch).scheme not in ("http", "https"):
+        raise UsageError(f"--watch {watch!r}: give the address of a `skewscope watch`, as http://127.0.0.1:9710")
+    title, tables = _windows(store, prometheus, selector, hours)
+    if not watch:
+        assert tables is not None
+        made = tables
+        return Refreshing(lambda: from_windows(made(), title), title, every_s)
+    said = f"from {watch}" + (f" and {title}" if title else "")
+    return Refreshing(lambda: _watched(watch.rstrip("/"), said, tables), said, every_s)
+
+
+def _windows(
+    store: Path | None, prometheus: str, selector: str, hours: float
+) -> tuple[str, Callable[[], Tables] | None]:
+    """Return the name of the source of windows and how it is read, None where there is none."""
+    if store is not None:
+        Reader(store)  # raises for a folder that is none
+        return f"store {store}", lambda: _stored(store, hours)
+    if prometheus:
+        feed = Prometheus(prometheus, selector=selector)
+        feed.start()
+        return f"Prometheus {prometheus}", Past(feed, hours).tables
+    return "", None
+
+
+def _stored(store: Path, hours: float) -> Tables:
+    reader = Reader(store)
+    _, last_ns = reader.span()
+    return reader.read(last_ns - int(hours * HOUR_NS) + 1, last_ns)
+
+
+class Past:
+    """The last hours of a feed: asked for once, then only what is new."""
+
+    def __init__(self, feed: Prometheus, hours: float, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._feed, self._long_ns, self._clock_ns = feed, int(hours * HOUR_NS), clock_ns
+        self._told: dict[int, Tables] = {}
+
+    def tables(self) -> Tables:
+        """Return all tables of the last hours; raises SkewscopeError where the server says nothing but errors."""
+        now_ns = self._clock_ns() - 5 * 10**9  # scrapes settle
+        begin_ns = now_ns - self._long_ns
+        errors: list[str] = []
+        for told in self._feed.history(max(begin_ns, max(self._told, default=-1)), now_ns):
+            errors += told.errors
+            if told.samples:
+                self._told[told.end_ns] = dict(told.tables)
+        self._told = {end: tables for end, tables in self._told.items() if end > begin_ns - WINDOW_NS}
+        if errors and not self._told:
+            raise SkewscopeError(errors[0])
+        made = [self._told[end] for end in sorted(self._told)]
+        found = {name: concat(name, [one[name] for one in made if name in one]) for name in ("windows", "events")}
+        ranks = [one["ranks"] for one in made if "ranks" in one and len(one["ranks"])]
+        return {**found, "ranks": ranks[-1]} if ranks else found
+
+
+def _watched(url: str, title: str, tables: Callable[[], Tables] | None) -> View:
+    told = _asked(f"{url}/api/v1/incidents")
+    incidents = told.get("incidents") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(incidents, list) or not isinstance(told.get("time_ns"), int):
+        raise SkewscopeError(f"{url} is no `skewscope watch`: its incidents are not understood")
+    report = checked(_asked(f"{url}/api/v1/report"), url)
+    acts, mark, wrong = _acts(url)
+    more = View(tables=all_tables(tables())) if tables else View()
+    kept = tuple(one for one in incidents if isinstance(one, dict))
+    return replace(
+        more, id=f"{told['time_ns']}{mark}", title=title, time_ns=told["time_ns"], report=report, incidents=kept,
+        acts=acts, errors=(wrong,) if wrong else (),
+    )  # fmt: skip
+
+
+def _acts(url: str) -> tuple[Acts | None, str, str]:
+    """Return what a watching service did (None: it does not act), a mark that changes with it, and what is wrong."""
+    place = f"{url}/api/v1/acts"
+    try:
+        told = _asked(place, optional=True)
+        if told is None:
+            return None, "", ""
+        acts = acts_of(told, place)
+        return acts, f"~{marked(asdict(acts))}", ""  # of what pages show: the document's own time says nothing new
+    except SkewscopeError as error:  # the incidents are worth showing all the same
+        return None, "~?", str(error)
+
+
+def _asked(url: str, *, optional: bool = False) -> Any:  # noqa: ANN401 - any JSON
+    """Return a JSON document from a server, None for an `optional` one that is not there; raises SkewscopeError."""
+    try:
+        with urllib.request.urlopen(url, timeout=WAIT_S) as reply:
+            body = reply.read(MOST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        if error.code == 404 and optional:
+            return None
+        said = error.read(300).decode("utf-8", "replace")
+        raise SkewscopeError(f"{url} answers {error.code}: {said}") from None
+    except (OSError, ValueError) as error:
+        raise SkewscopeError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+    if len(body) > MOST_BYTES:
+        raise SkewscopeError(f"{url} answers with more than {MOST_BYTES:,} bytes")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise SkewscopeError(f"{url} answers with something that is no JSON") from None

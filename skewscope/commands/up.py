@@ -1,0 +1,138 @@
+"""Try the live product: an agent, the watching service and its pages, on this machine, in a minute.
+
+Starts the node agent (or, with --simulate, a simulated fleet in which a fault began a few minutes ago) and the service
+that watches it without any server, and the web pages on top, all on loopback, and prints where to look. Ctrl-C ends
+everything. With --prometheus, a Prometheus and an Alertmanager that are installed run beside, with skewscope's rules.
+
+Examples:
+  skewscope up --simulate gpu-hw-slowdown      a GPU of 64 runs hot; see who is named
+  skewscope up                                 this machine
+  skewscope up --simulate nic-link-down --prometheus
+  curl -s http://127.0.0.1:9710/api/v1/report | python3 -m json.tool
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from .watch import options, served
+
+if TYPE_CHECKING:
+    from ..feeds.contract import Feed
+    from ..watch.live import Live
+
+log = logging.getLogger("skewscope.watch")
+AGENT, PAGES = "127.0.0.1:9709", "127.0.0.1:8790"
+
+
+class Up:
+    """`skewscope up`."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        add = parser.add_argument
+        add("--simulate", metavar="SCENARIO", help="a simulated fleet (`skewscope simulate --list`), not this machine")
+        add("--seed", type=int, default=0, metavar="N", help="of the simulation (0)")
+        add("--ranks", type=int, default=0, metavar="N", help="ranks of the scenario's first job")
+        add("--agent", metavar="ADDR:PORT", default=AGENT, help="where the agent listens (default %(default)s)")
+        add("--prometheus", action="store_true", help="start Prometheus and Alertmanager too, where installed")
+        add("--dashboard", metavar="ADDR:PORT", default=PAGES, help='of the web pages, or "none" (default %(default)s)')
+        served(parser)
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Start all, say where, wait for the end."""
+        from ..watch.live import Live
+
+        gc.enable()  # `main` turns it off for short work; this one stays
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skewscope-up-")))
+            feed, targets = (_simulated if args.simulate else _real)(args, folder, stack)
+            args.store = args.store or folder / "store"  # the pages draw from it
+            live = Live(feed, options(args))
+            live.start()
+            stack.callback(live.close)
+            if args.prometheus:
+                from ..watch.beside import prometheus_and_alertmanager
+
+                for line in prometheus_and_alertmanager(folder, targets, live.address, stack):
+                    _say(line)
+            _say(f"report     {live.address}/api/v1/report")
+            _say(f"incidents  {live.address}/api/v1/incidents")
+            _say(f"metrics    {live.address}/metrics")
+            _say(f"dashboard  {_pages(args, folder, live, stack)}")
+            _say("Ctrl-C ends everything")
+            return _watched(live)
+
+
+def _watched(live: Live) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: live.stop())
+    live.run()
+    return 0
+
+
+def _pages(args: argparse.Namespace, folder: Path, live: Live, stack: ExitStack) -> str:
+    """Start the web pages beside the service; return their address, or why there are none: the rest works without."""
+    if args.dashboard == "none":
+        return "none, as asked"
+    if args.web_config or not live.address.startswith("http:"):
+        return "none: it asks the service on loopback without TLS; see `skewscope dashboard --help`"
+    from . import dashboard
+
+    named = {name: getattr(args, name) for name in ("store", "web_allow_plain", "web_config")}
+    asked = argparse.Namespace(
+        **named, paths=[], report=None, acts=None, watch=live.address, prometheus="", selector="", hours=1.0,
+        every=10.0, listen=args.dashboard, auth_header="", trusted_proxy=(), external_url="", operators=("local",),
+        audit=folder / "decisions.jsonl",
+    )  # fmt: skip
+    try:
+        pages = dashboard.serving(dashboard.source(asked), asked)
+        pages.start()
+    except (UsageError, ModuleNotFoundError) as error:
+        return f"none: {error}"
+    stack.callback(pages.stop)
+    threading.Thread(target=pages.run, name="dashboard", daemon=True).start()
+    return f"{pages.address}/"
+
+
+def _end(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _simulated(args: argparse.Namespace, folder: Path, stack: ExitStack) -> tuple[Feed, tuple[str, ...]]:
+    from ..feeds.scrape import Scrape
+    from ..watch.rehearsal import Rehearsal, WithPast
+
+    _say(f"simulating {args.simulate} ...")
+    rehearsal = Rehearsal(args.simulate, args.seed, args.ranks)
+    rehearsal.start()
+    stack.callback(rehearsal.stop)
+    for fault in rehearsal.simulation.truth["faults"]:
+        _say(f"truth      {fault['condition']} on {fault['subject']}")
+    return WithPast(Scrape(rehearsal.targets), rehearsal.past), rehearsal.targets
+
+
+def _real(args: argparse.Namespace, folder: Path, stack: ExitStack) -> tuple[Feed, tuple[str, ...]]:
+    from ..feeds.scrape import Scrape
+    from ..watch.beside import agent
+
+    _say(f"agent      http://{args.agent}/metrics")
+    agent(args.agent, folder, stack)
+    return Scrape((args.agent,)), (args.agent,)

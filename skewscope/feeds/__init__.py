@@ -1,0 +1,1 @@
+"""Live sources: each turns what a fleet tells in one window into tables."""

@@ -1,0 +1,1 @@
+"""Tells people and programs of incidents: Alertmanager, webhooks, chat."""

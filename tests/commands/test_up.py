@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from skewscope import commands
+
+HOT = "gpu-hw-slowdown"
+UP = [sys.executable, "-m", "skewscope", "up", "--listen", "127.0.0.1:0"]
+SIMULATED = ("--simulate", HOT, "--ranks", "16", "--only", HOT)
+installed = all(map(shutil.which, ("prometheus", "prometheus-alertmanager")))
+
+
+class Running:
+    """A process of `up` and the lines it prints."""
+
+    def __init__(self, *words: str) -> None:
+        self.process = subprocess.Popen([*UP, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in iter(self.process.stdout.readline, ""):
+            self.lines.append(line.rstrip())
+
+    def said(self, name: str) -> str:
+        """Return what is printed behind a name, as soon as it is there; on a crowded machine that takes a while."""
+        end_s = time.monotonic() + 180
+        while time.monotonic() < end_s:
+            for line in list(self.lines):
+                found = re.match(rf"{re.escape(name)}\s+(\S.*)", line)
+                if found:
+                    return found[1]
+            assert self.process.poll() is None, self.lines
+            time.sleep(0.05)
+        raise AssertionError(f"{name} was not printed: {self.lines}")
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def running(*words: str):
+    """Run `up` and see that nothing of it is left when it has ended."""
+    one = Running(*words)
+    children: list[psutil.Process] = []
+    try:
+        one.said("Ctrl-C")
+        children = psutil.Process(one.process.pid).children(recursive=True)
+        yield one
+        assert one.process.poll() is not None
+        assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        for child in children:
+            if child.is_running():
+                child.kill()
+        one.process.kill()
+        one.process.wait()
+
+
+def asked(url: str) -> bytes:
+    """Return a page, nothing while the first window is looked at."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return reply.read()
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return b""
+
+
+def until(true, within_s: float = 60.0) -> None:
+    end_s = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end_s, "it did not come in time"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--simulate", "gpu-hw-slowdwn"), "did you mean gpu-hw-slowdown"),
+        (("--simulate", HOT, "--ranks", "16", "--horizon", "3"), "wants 12 windows or more"),
+        (("--simulate", HOT, "--ranks", "16", "--only", "nothing"), "nothing"),
+        (("--simulate", HOT, "--ranks", "16", "--webhook", "x", "--listen", "127.0.0.1:0"), "wants an address"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_one_line_and_code_2(words, says, capsys):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert commands.main(["up", *words]) == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_without_prometheus_it_says_where_to_get_it(capsys, monkeypatch, tmp_path):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    try:
+        assert commands.main(["up", *SIMULATED, "--prometheus", "--listen", "127.0.0.1:0"]) == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert "apt-get install prometheus" in capsys.readouterr().err
+
+
+def test_a_simulated_fault_is_named_within_a_minute():
+    with running(*SIMULATED) as up:
+        condition, _, subject = up.said("truth").partition(" on ")
+
+        def culprits() -> list[tuple[str, str]]:
+            report = json.loads(asked(up.said("report")) or b'{"findings": []}')
+            return [(one["condition"], one["subject"]["id"]) for one in report["findings"] if one["role"] == "culprit"]
+
+        until(lambda: culprits() == [(condition, subject)])
+        (incident,) = json.loads(asked(up.said("incidents")))["incidents"]
+        assert incident["subject"]["id"] == subject
+        until(lambda: b"skewscope_finding_active{" in asked(up.said("metrics")))
+        assert up.end() == 0
+    with pytest.raises(OSError):
+        asked(up.said("report"))
+
+
+@pytest.mark.skipif(not installed, reason="Prometheus and Alertmanager are not installed")
+def test_prometheus_and_alertmanager_run_beside_it_and_end_with_it():
+    with running(*SIMULATED, "--prometheus") as up:
+        alertmanager = up.said("alertmanager")
+        prometheus = up.said("prometheus").removesuffix("/alerts")
+
+        def answers(url: str) -> bool:
+            try:
+                return bool(asked(url))
+            except OSError:
+                return False
+
+        until(lambda: answers(f"{prometheus}/-/ready") and answers(f"{alertmanager}/-/ready"))
+        rules = json.loads(asked(f"{prometheus}/api/v1/rules"))["data"]["groups"]
+        assert sum(len(group["rules"]) for group in rules) > 20
+
+        def jobs() -> set[str]:
+            targets = json.loads(asked(f"{prometheus}/api/v1/targets"))["data"]["activeTargets"]
+            return {one["labels"]["job"] for one in targets}
+
+        until(lambda: jobs() == {"skewscope-agent", "skewscope-watch"})
+        assert up.end(signal.SIGTERM) == 0
+    for url in (prometheus, alertmanager):
+        with pytest.raises(OSError):
+            asked(f"{url}/-/ready")
+
+
+def test_the_agent_of_this_machine_runs_beside_it_and_ends_with_it():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running("--agent", f"127.0.0.1:{port}", "--only", HOT) as up:
+        agent = up.said("agent")
+
+        def answers() -> bool:
+            try:
+                return b"skewscope_agent" in asked(agent)
+            except OSError:
+                return False
+
+        until(answers)
+        assert up.end() == 0
+    with pytest.raises(OSError):
+        asked(agent)

@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from skewscope.errors import Unreadable
+from skewscope.frames import frame
+from skewscope.sources import gather
+from skewscope.sources.slurm_accounting import SlurmAccounting
+
+TEXT = """JobID|JobName|User|State|ExitCode|NodeList|Start|End|
+101|train|ada|FAILED|1:0|n[01-02]|2026-01-05T10:00:00|2026-01-05T11:00:00|
+101.batch|batch||FAILED|1:0|n01|2026-01-05T10:00:00|2026-01-05T11:00:00|
+101|train|ada|COMPLETED|0:0|n[03-04]|2026-01-05T11:05:00|2026-01-05T15:00:00|
+102|eval|bob|CANCELLED by 1000|0:15|n07|1767607200|1767610800|
+103|wait|bob|PENDING|0:0|None assigned|Unknown|Unknown|
+104|run|cy|RUNNING|0:0|gpu-a|1767607200|Unknown|
+105|torn|cy
+"""
+
+
+def told(path):
+    reading = SlurmAccounting().read(path)
+    return reading, frame(*reading.batches[0])
+
+
+def test_parsable_text_gives_a_row_per_attempt_and_host(tmp_path):
+    path = tmp_path / "sacct.txt"
+    path.write_text(TEXT)
+    reading, rows = told(path)
+    assert SlurmAccounting().sniff(TEXT.encode(), "") > 0.9 and reading.warnings
+    assert rows[["submission", "attempt", "node", "state", "exit_code"]].values.tolist() == [
+        ["101", 0, "n01", "failed", 1], ["101", 0, "n02", "failed", 1], ["101", 1, "n03", "completed", 0],
+        ["101", 1, "n04", "completed", 0], ["102", 0, "n07", "cancelled", 143], ["104", 0, "gpu-a", "running", 0],
+    ]  # fmt: skip
+    assert rows["start_ns"][0] == 1767607200 * 10**9 == rows["start_ns"][4] and rows["end_ns"].tolist()[-1] == -1
+
+
+def job(state, code, nodes="n[1-2]"):
+    return {"job_id": 7, "user": "ada", "nodes": nodes, "state": state, "exit_code": code,
+            "time": {"start": 1767607200, "end": {"set": True, "number": 1767610800}}}  # fmt: skip
+
+
+def test_json_of_old_and_new_versions(tmp_path):
+    path = tmp_path / "jobs.json"
+    new = job({"current": ["NODE_FAIL"], "reason": "None"}, {"return_code": {"set": True, "number": 0},
+              "signal": {"id": {"set": True, "number": 9}}})  # fmt: skip
+    old = job({"current": "COMPLETED"}, {"status": "SUCCESS", "return_code": 0}, "n3") | {"job_id": 8}
+    path.write_text(json.dumps({"meta": {"Slurm": {}}, "jobs": [new, old, 3]}))
+    reading, rows = told(path)
+    assert SlurmAccounting().sniff(path.read_bytes(), "") > 0.5 and not reading.warnings
+    assert rows[["submission", "node", "state", "exit_code"]].values.tolist() == [
+        ["7", "n1", "node-fail", 137], ["7", "n2", "node-fail", 137], ["8", "n3", "completed", 0],
+    ]  # fmt: skip
+    assert rows["end_ns"][0] == 1767610800 * 10**9
+
+
+@pytest.mark.parametrize("text", ["{", '{"jobs": []}', "JobID|State|NodeList|Start|End\n1|FAILED|n[1-|x|y\n"])
+def test_nothing_usable_is_unreadable(tmp_path, text):
+    path = tmp_path / "sacct.txt"
+    path.write_text(text)
+    with pytest.raises(Unreadable):
+        SlurmAccounting().read(path)
+
+
+def test_a_week_of_it_is_a_recording(tmp_path):
+    (tmp_path / "sacct.txt").write_text(TEXT)
+    assert len(gather([tmp_path], workers=1).tables["attempts"]) == 6

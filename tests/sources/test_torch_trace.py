@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from skewscope.errors import Unreadable
+from skewscope.frames import frame
+from skewscope.sources import gather
+from skewscope.sources.torch_trace import TorchTrace
+
+SHARED = Path(__file__).parents[3] / "shared/data/tlparse-multirank-logs"
+HEAD = "V0728 21:43:59.834000 28009 torch/_dynamo/utils.py:1931] "
+EVENT = (
+    HEAD + '{{"chromium_event": {{}}, "rank": 0, "has_payload": "db2f"}}\n'
+    '\t{{\n\t"name": "{name}",\n\t"ts": {ts},\n\t"args": {{"compile_id": "0/0"}},\n\t"ph": "{ph}"\n\t}}\n'
+)
+SCHEDULE = (
+    HEAD + '{"artifact": {"name": "inductor_collective_schedule", "encoding": "json"}, "rank": 0, "frame_id": 0, '
+    '"frame_compile_id": 2, "attempt": 1, "has_payload": "e2"}\n'
+    '\t["torch.ops._c10d_functional.all_reduce_.default", "torch.ops._c10d_functional.wait_tensor.default",\n'
+    '\t"torch.ops._c10d_functional.all_gather_into_tensor.default"]\n'
+)
+
+
+def event(name, ts, ph):
+    return EVENT.format(name=name, ts=ts, ph=ph)
+
+
+def read(tmp_path, text):
+    path = tmp_path / "dedicated_log_torch_trace_rank_3_x.log"
+    path.write_text(text)
+    assert TorchTrace().sniff(text.encode(), "") > 0.9
+    reading = TorchTrace().read(path)
+    return reading, frame(*reading.batches[0])
+
+
+def test_schedules_and_compilations_become_events(tmp_path):
+    begin, end = event("entire_frame_compile", 1.5e15, "B"), event("entire_frame_compile", 1.5e15 + 2.5e6, "E")
+    _, rows = read(tmp_path, begin + event("other", 1.5e15 + 1e6, "B") + SCHEDULE + "noise\n" + end)
+    assert rows[["t_ns", "event", "code", "message"]].values.tolist() == [
+        [1500000001000000000, "compile-schedule", 3, "graph 0_2_1: all_reduce, all_gather_into_tensor"],
+        [1500000002500000000, "compile", 2500, "compiling frame 0/0 took 2.50 s"],
+    ]
+
+
+def test_a_torn_payload_is_left_out(tmp_path):
+    torn = event("entire_frame_compile", 1.5e15, "B").replace('"ph"', "")
+    _, rows = read(tmp_path, torn + SCHEDULE + HEAD + '{"artifact": ')
+    assert rows["t_ns"].tolist() == [-1] and rows["event"].tolist() == ["compile-schedule"]
+
+
+def test_nothing_compiled_is_unreadable(tmp_path):
+    with pytest.raises(Unreadable):
+        read(tmp_path, event("dynamo", 1.5e15, "B"))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings are not here")
+def test_the_recorded_ranks_compiled_other_schedules():
+    events = gather([SHARED], workers=1).tables["events"]
+    told = events[(events["event"] == "compile-schedule").to_numpy()]
+    first = told[told["message"].str.startswith("graph 0_0_0:").to_numpy()]
+    assert dict(zip(first["device"], first["code"], strict=True)) == {"rank0": 6, "rank1": 4, "rank2": 6}
+    assert (told["t_ns"] > 1_753_000_000 * 10**9).all()
