@@ -12,7 +12,8 @@ from typing import Any
 
 from .errors import UsageError
 
-LISTS = {"detectors": "skewscope conditions", "collectors": "skewscope agent --list"}
+LISTS = {"detectors": "skewscope conditions", "collectors": "skewscope agent --list",
+         "views": "skewscope view --list"}  # fmt: skip
 
 
 @dataclass(frozen=True)

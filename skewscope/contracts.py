@@ -65,6 +65,13 @@ class Source(Protocol):
         """Read the file; a damaged end gives status 'partial', nothing usable raises Unreadable."""
 
 
+class DetailedSource(Source, Protocol):
+    """A source of traces that can also fill the tables of a detailed reading."""
+
+    def read_detail(self, path: Path) -> Reading:
+        """Read the file as `read` does, with `operators`, `device_work` and `allocations` as far as it has them."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One number that speaks for a finding, beside what is usual and where the line is drawn."""
@@ -164,6 +171,48 @@ class Detector(Protocol):
 
     def cases(self) -> Iterable[World]:
         """Return small worlds: quiet, a near miss, the condition."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How a table of a view is best looked at: `kind` is bars, stacked, lines, steps, heatmap, spans or points.
+
+    `x`, `y` and `colour` are columns of the table `of` (stacked: one bar per `x`, its parts the columns `parts`).
+    """
+
+    of: str
+    kind: str
+    title: str
+    x: str
+    y: str = ""
+    colour: str = ""
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a view answers with: tables by name (units in the column names), the first one the main one.
+
+    `said` are sentences with numbers about what stands out, `notes` say what could not be known and why.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+class View(Protocol):
+    """Answers one question about a recording. A frozen dataclass whose fields are its settings, unit in the name.
+
+    The first line of its module's docstring is the question. `needs` are the tables without which it has no answer;
+    tables that only a detailed reading fills (operators, device_work, allocations) among them make it a deep view.
+    """
+
+    needs: ClassVar[tuple[str, ...]]
+
+    def show(self, tables: Frames) -> Shown:
+        """Return the answer from canonical and derived tables; pure. Raises NoData with what is missing."""
 
 
 class Guided(Protocol):

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("skewscope")
 
 
-def read(paths: Sequence[str], workers: int | None = None, dask: str | None = None) -> Recording:
+def read(
+    paths: Sequence[str], workers: int | None = None, dask: str | None = None, *, detail: bool = False
+) -> Recording:
     """Return the recording of files and folders; raises UsageError, or NothingReadable with each file's reason."""
     from ..sources import gather
 
     with progress("reading") as moved:
-        return gather([Path(path) for path in paths], workers=workers, progress=moved, dask=dask)
+        return gather([Path(path) for path in paths], workers=workers, progress=moved, dask=dask, detail=detail)
 
 
 @contextmanager

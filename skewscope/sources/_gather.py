@@ -23,17 +23,19 @@ WARNINGS_OF_ONE_KIND = 3
 
 
 def gather(
-    paths: Sequence[Path], *, workers: int | None = 0, progress: Progress | None = None, dask: str | None = ""
-) -> Recording:
+    paths: Sequence[Path], *, workers: int | None = 0, progress: Progress | None = None, dask: str | None = "",
+    detail: bool = False,
+) -> Recording:  # fmt: skip
     """Return all that files and folders hold of one job; the format of each file is found from its content.
 
     `workers` 0 reads with as many processes as cores, 1 in this process; `dask` is the address of a scheduler.
+    `detail` also fills the tables of a detailed reading (`operators`, `device_work`, `allocations`).
     `progress(done, total, path)` is called after each file. Every file has its `Input`, also those that cannot be read.
 
     Raises UsageError for a path that does not exist, NothingReadable where no file gives a row.
     """
     found, refused = files([Path(path) for path in paths])
-    drafts = read_all(found, workers or 0, progress, dask or "")
+    drafts = read_all(found, workers or 0, progress, dask or "", detail)
     ordered = [drafts[path] for path in found]
     _gather_parts.join(ordered)
     kept = _gather_jobs.one_job(ordered)

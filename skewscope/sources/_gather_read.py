@@ -22,9 +22,10 @@ TIMED = {
     "steps": ("start_ns", "end_ns"), "ops": ("start_ns", "end_ns"), "collectives": ("ready_ns", "end_ns"),
     "samples": ("t_ns", "t_ns"), "windows": ("t_ns", "t_ns"), "links": ("t_ns", "t_ns"), "events": ("t_ns", "t_ns"),
     "expert_loads": ("", ""), "expert_placements": ("", ""), "expert_pairs": ("", ""), "balance_reports": ("", ""),
-    "attempts": ("start_ns", "end_ns"),
+    "attempts": ("start_ns", "end_ns"), "operators": ("start_ns", "end_ns"), "device_work": ("start_ns", "end_ns"),
+    "allocations": ("t_ns", "t_ns"),
 }  # fmt: skip
-PER_RANK = ("steps", "ops", "collectives")
+PER_RANK = ("steps", "ops", "collectives", "operators", "device_work", "allocations")
 LONGEST_REASON = 400
 NEVER = 2**63 - 1
 
@@ -66,9 +67,9 @@ def known_formats() -> str:
     return ", ".join(sorted(reader.format for reader in readers()))
 
 
-def read_one(path: Path) -> Draft:
-    """Return what one file holds; every failure is a reading with status 'unreadable'."""
-    reading = _read(path)
+def read_one(path: Path, detail: bool = False) -> Draft:
+    """Return what one file holds, `detail` of traces included; every failure is a reading with status 'unreadable'."""
+    reading = _read(path, detail)
     draft = Draft(reading, folder=str(path.parent))
     if not draft.readable:
         draft.rank = name_rank(path.name)[0]
@@ -80,7 +81,7 @@ def read_one(path: Path) -> Draft:
     return draft
 
 
-def _read(path: Path) -> Reading:
+def _read(path: Path, detail: bool) -> Reading:
     try:
         head = _bytes.head(path)
     except Unreadable as error:
@@ -94,7 +95,7 @@ def _read(path: Path) -> Reading:
         if surety <= 0:
             break
         try:
-            return reader.read(path)
+            return getattr(reader, "read_detail", reader.read)(path) if detail else reader.read(path)
         except (Unreadable, OSError) as error:
             reasons.append((format_name, str(error)))
         except Exception as error:  # noqa: BLE001 - one bad file must never stop the others

@@ -26,6 +26,7 @@ TABLE = Table(
         Column("seq", "i64", "sequence number in its kind", optional=True, ordinal=True),
         Column("message_bytes", "i64", "bytes moved", optional=True),
         Column("launch_ns", "i64", "when the host launched a device op", optional=True),
+        Column("launch_end_ns", "i64", "when that launch call returned", optional=True),
         SOURCE,
     ),
 )
