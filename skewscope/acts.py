@@ -182,6 +182,13 @@ class Actuator(Protocol):
         """Return whether what an act did stands now, None where that cannot be seen: after a crash, or a restart."""
 
 
+class Lapsing(Protocol):
+    """An actuator whose acts end by themselves unless they are set anew, so that none outlives us."""
+
+    def is_ending(self, record: Values, fleet: Fleet) -> bool:
+        """Return whether an act wants to be set anew: it ends soon, or ended without anybody taking it back."""
+
+
 class NodeTester(Protocol):
     """An actuator that can run a program on a node that is fenced off, without letting other work in."""
 

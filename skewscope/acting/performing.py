@@ -151,6 +151,11 @@ class Performer:
             log.exception("%s: cannot see whether %s stands", self.name, record["act"])
             return None
 
+    def is_ending(self, record: Record, fleet: Fleet) -> bool:
+        """Return whether an act wants to be set anew, since it ends by itself."""
+        asked = getattr(self.actuator, "is_ending", None)
+        return asked is not None and bool(asked(self.journal.whole(record), fleet))
+
     def write(self, phase: str, **told: Any) -> Record:  # noqa: ANN401 - any JSON value
         """Write a record down, and say so in the log."""
         record = self.book.append(phase, **told)

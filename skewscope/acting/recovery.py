@@ -113,7 +113,8 @@ def reconcile(hand: Performer, fleet: Fleet, *, dry_run: bool) -> bool:
 
     Returns whether anything was sent.
 
-    A fence that is gone was lifted by a person, who knows better. A mark is set again a few times at most.
+    A fence that is gone was lifted by a person, who knows better. A mark is set again a few times at most, and what
+    ends by itself as often as it ends.
     """
     sent = False
     standing = {act: one for act, one in hand.book.ledger.standing.items() if one.get("scheduler") == hand.name}
@@ -121,7 +122,12 @@ def reconcile(hand: Performer, fleet: Fleet, *, dry_run: bool) -> bool:
     for act, record in standing.items():
         busy = act in hand.journal.undoings or act in hand.journal.testing
         covered = newest[record["target"], record["verb"]] != act  # by a later one of ours, for another incident
-        if busy or covered or hand.holds(record, fleet) is not False:
+        if busy or covered:
+            continue
+        if hand.is_ending(record, fleet):
+            sent |= not dry_run and fleet.complete and _reapply(hand, record, fleet)
+            continue
+        if hand.holds(record, fleet) is not False:
             continue
         if record["verb"] in SOFT and hand.journal.reapplied.get(act, 0) < MOST_REAPPLIED and fleet.complete:
             sent |= not dry_run and _reapply(hand, record, fleet)

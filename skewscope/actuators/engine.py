@@ -120,6 +120,11 @@ class Engine:
             return None if _foreign(job, fleet) else False
         return bool(now["act"] == record.get("act") and now["expires_ns"] > fleet.read_ns)
 
+    def is_ending(self, record: Values, fleet: Fleet) -> bool:
+        """Return whether the hint of an act is there with less than half of its time left, or has ended by itself."""
+        now = _hint_of(_job_of(record), fleet)
+        return now is not None and now["act"] == record.get("act") and not self._fresh(now, fleet)
+
 
 def _job_of(record: Values) -> str:
     told: Mapping[str, Any] = record.get("undo") or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .ledger import FAILED, INTENDED, PROPOSED, REFUSED, STANDING, STRONG, TAKING, UNDOING, WAITING, Act
+from .ledger import FAILED, INTENDED, PROPOSED, REFUSED, STANDING, STRONG, TAKING, UNDOING, UNDONE, WAITING, Act
 from .turn import DAY_NS, Texts, Turn, Wanted
 
 UNDER_WAY = (INTENDED, WAITING, UNDOING)
@@ -23,6 +23,10 @@ def cool_down(turn: Turn, wanted: Wanted) -> Texts:
         wait_s = _left_s(turn, _others(wanted, turn.ledger.of_job(job)), limits.job_s)
         if wait_s > 0:
             yield f"job {job} rests for {wait_s / 60:.0f} more min after another act (cool_down.job_s)"
+    hints = [act for act in node if act.verb == wanted.verb == "advise" and act.state == UNDONE]
+    wait_s = _left_s(turn, hints, limits.job_s)
+    if wait_s > 0:
+        yield f"a hint to {wanted.target} was taken back; the next in {wait_s / 60:.0f} min (cool_down.job_s)"
     failed = [act for act in node if act.state in (FAILED, REFUSED) and act.incident == wanted.case.incident]
     wait_s = max((limits.retry_s - turn.age_s(act.changed_ns) for act in failed), default=0.0)
     if wait_s > 0:

@@ -129,3 +129,21 @@ def test_a_hint_reaches_the_training_and_is_taken_back(tmp_path: Path):
     assert site.turn(hinted) == []
     assert "undone" in site.turn(replace(hinted, healthy=True), after_s=3000)
     assert advice.refresh().version == 0
+
+
+def test_a_hint_that_ends_by_itself_is_set_anew_and_one_that_a_person_removed_is_not(tmp_path: Path):
+    site = Site("engine", {"folder": str(tmp_path), "valid_s": 3600.0})
+    hinted = replace(case(job="llm"), node="", hint={"weights": [1.0, 0.5]})
+    assert site.turn(hinted) == ["intended", "done"]
+    (file,) = tmp_path.glob("*.json")
+    assert site.turn(hinted, after_s=900) == []
+    for after_s in (1200, 7200):  # half of its time is over; it has ended
+        assert site.turn(hinted, after_s=after_s) == ["reapplied", "reapplied"]
+        old = json.loads(file.read_text())
+        file.write_text(json.dumps({**old, "expires_ns": site.clock() + 3_600_000_000_000}))  # as of the test's clock
+    assert site.turn(hinted, after_s=900) == []
+    file.unlink()
+    assert "undone" in site.turn(hinted, after_s=300)
+    assert not list(tmp_path.glob("*.json"))
+    assert site.turn(hinted, after_s=1800) == [] and not list(tmp_path.glob("*.json"))
+    assert site.turn(hinted, after_s=1800) == ["intended", "done"]
