@@ -2,6 +2,7 @@
 # make test   all checks, as CI runs them                 make bench   speed beside HolisticTraceAnalysis
 # make derived  rewrite the files that are derived        make clean   remove everything that was made here
 # make faults  real jobs with real faults, three of each kind; ten minutes on a quiet machine
+# make soak    agent, service and dashboard for two hours: does memory grow, is a window missed
 # make coverage the tests again, with coverage of 90 % at least; it takes twice as long
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -14,7 +15,7 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage lint faults bench derived clean check-python browser prometheus slurm
+.PHONY: demo test coverage lint faults soak bench derived clean check-python browser prometheus slurm
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
@@ -34,6 +35,9 @@ lint: .venv-test/.installed
 
 faults: .venv-test/.installed
 	$(TEST)/python -m pytest -m faults tests/faults $(PYTEST_FLAGS)
+
+soak: .venv-test/.installed
+	$(TEST)/python -m pytest -m soak tests/soak -s $(PYTEST_FLAGS)
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -m pytest -m benchmark tests/benchmarks -s $(PYTEST_FLAGS)

@@ -1,7 +1,8 @@
 """Serves the pages of a large simulated fleet: a process of its own that takes little of the machine.
 
-Called with a folder, agents and GPUs of each; writes `targets` there and fills `store` with the past. The fault begins
-some windows after the pages do. A page is gzipped where it is asked for, as an agent's is.
+Called with a folder, agents, GPUs of each, and perhaps the windows in all; writes `targets` there and fills `store`
+with the past. The fault begins some windows after the pages do. A page is gzipped where it is asked for, as an
+agent's is.
 """
 
 from __future__ import annotations
@@ -80,12 +81,12 @@ class Connection(asyncio.Protocol):
             )
 
 
-def fleet(agents: int, gpus: int):
+def fleet(agents: int, gpus: int, windows: int):
     """Return a simulation of one job with a hot GPU."""
     plan = scenario("gpu-hw-slowdown")
-    steps = int(LENGTH * WINDOW_S / 2.2)
+    steps = int(windows * WINDOW_S / 2.2)
     job = replace(plan.jobs[0], ranks=agents * gpus, tp=1, pp=2, steps=steps)
-    fault = replace(plan.faults[0], onset=(PAST + QUIET) / LENGTH)
+    fault = replace(plan.faults[0], onset=(PAST + QUIET) / windows)
     return simulate(
         replace(plan, fleet=replace(plan.fleet, gpus_per_node=gpus), jobs=(job,), faults=(fault,)), 3, detail=False
     )
@@ -116,7 +117,7 @@ async def serve(folder: Path, pages: Pages) -> None:
 
 def main() -> None:
     folder, agents, gpus = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    simulation = fleet(agents, gpus)
+    simulation = fleet(agents, gpus, int(sys.argv[4]) if len(sys.argv) > 4 else LENGTH)
     Connection.pages = Pages(simulation)
     fill_s = agents // 25 + WINDOW_S  # so long it may take
     Connection.start_s = start_s = (int(time.time() + fill_s) // WINDOW_S - PAST) * WINDOW_S
