@@ -36,6 +36,16 @@ class Room:
         """Return the module docstring, which is the room's page."""
         return import_module(self.module).__doc__ or ""
 
+    def title(self) -> str:
+        """Return the first line of the page, without importing the room where its file can be read."""
+        found = find_spec(self.module)
+        try:
+            with open(found.origin if found and found.origin else "", encoding="utf-8") as file:
+                first = file.readline().strip()
+        except (OSError, UnicodeDecodeError):
+            first = ""
+        return first.strip('"') if first.startswith('"""') else (self.page().strip().splitlines() or [""])[0]
+
 
 def class_name(file_name: str) -> str:
     """Return the class name that a file must hold.

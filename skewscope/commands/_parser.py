@@ -27,7 +27,7 @@ def build(only: str = "", nested: bool = True) -> argparse.ArgumentParser:
     """Return the whole parser; `args.run` of the parsed arguments is the command to call.
 
     With the id of a command as `only`, the others are not even imported: the agent runs on every node and stays small.
-    Without `nested`, commands that hold further ones (`plan`) do not load them: the list of commands needs none.
+    Without `nested`, no command is imported and each has its title only: the list of commands needs no more.
     """
     form: Any = _form
     parser = argparse.ArgumentParser(
@@ -42,14 +42,17 @@ def build(only: str = "", nested: bool = True) -> argparse.ArgumentParser:
     for room in rooms("commands"):
         if only and room.id != only:
             continue
-        page = room.page().strip()
+        title = room.title().rstrip(".").replace("%", "%%")
+        if not nested and not only:
+            places.add_parser(room.id, help=title, parents=[inherited], formatter_class=form)
+            continue
         place = places.add_parser(
-            room.id, help=page.splitlines()[0].rstrip(".").replace("%", "%%"), description=page, parents=[inherited],
-            formatter_class=form, allow_abbrev=False,
+            room.id, help=title, description=room.page().strip(), parents=[inherited], formatter_class=form,
+            allow_abbrev=False,
         )  # fmt: skip
         command = room.load()
         command.arguments(place)
-        if nested and hasattr(command, "nest"):
+        if hasattr(command, "nest"):
             command.nest(place)
         for below in commands(place).values():
             _shared(below)
