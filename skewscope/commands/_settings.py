@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,53 @@ def apply(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[st
             commands[chosen].set_defaults(**{key: _converted(action, value, origin)})
 
 
+def complaints(path: str, parser: argparse.ArgumentParser, commands: Parsers) -> list[str]:
+    """Return what is wrong in a settings file for any command, each with the line where its key stands."""
+    shared, own = _actions(parser), {name: _actions(place) for name, place in commands.items()}
+    try:
+        given = _toml(path)
+    except UsageError as error:
+        return [str(error)]
+    said: dict[str, None] = {}
+    for name, part in _parts(given):
+        for chosen in own:
+            try:
+                for origin, key, value in _from_toml(part, path, shared, own, chosen):
+                    _converted(shared.get(key) or own[chosen][key], value, origin)
+            except UsageError as error:
+                where = name[:1] if str(error).startswith(f"{path}: section ") else name
+                said[str(error).replace(path, _place(path, where), 1)] = None
+    return list(said)
+
+
+def _parts(given: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield each key of a file alone, with the names that lead to it.
+
+    >>> [name for name, _ in _parts({"quiet": True, "plan": {"moe": {"gpus": 4}}, "watch": {}})]
+    [('quiet',), ('plan', 'moe', 'gpus'), ('watch',)]
+    """
+    for name, value in given.items():
+        if not isinstance(value, dict) or not value:
+            yield (name,), {name: value}
+            continue
+        for below, part in _parts(value):
+            yield (name, *below), {name: part}
+
+
+def _place(path: str, name: Sequence[str]) -> str:
+    """Return "PATH:LINE" of a key below its section, or of the section where the key cannot be found."""
+    section: tuple[str, ...] = ()
+    found = 0
+    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), start=1):
+        head, key = re.match(r"\s*\[\s*([^\]]+?)\s*\]", line), re.match(r"\s*\"?([\w.-]+)\"?\s*=", line)
+        if head:
+            section = tuple(part.strip(' "') for part in head[1].split("."))
+            found = number if section == tuple(name[: len(section)]) else found
+        elif key and (*section, *key[1].split(".")) == tuple(name):
+            return f"{path}:{number}"
+    return f"{path}:{found}" if found else path
+
+
 def _chosen(words: Sequence[str], commands: Parsers) -> str:
     """Return the name of the command that words call, as "plan.moe" where it holds further ones."""
     chosen = ""
@@ -63,7 +111,12 @@ def _config_path(words: Sequence[str], environ: Mapping[str, str]) -> str:
 
 
 def _from_file(path: str, shared: Actions, own: Mapping[str, Actions], chosen: str) -> Iterator[tuple[str, str, Any]]:
-    given = _toml(path)
+    return _from_toml(_toml(path), path, shared, own, chosen)
+
+
+def _from_toml(
+    given: Mapping[str, Any], path: str, shared: Actions, own: Mapping[str, Actions], chosen: str
+) -> Iterator[tuple[str, str, Any]]:
     everywhere = sorted({*shared, *(key for actions in own.values() for key in actions)})
     for name, value in given.items():
         if isinstance(value, dict):
