@@ -3,6 +3,8 @@
 # make derived  rewrite the files that are derived        make clean   remove everything that was made here
 # make faults  real jobs with real faults, three of each kind; ten minutes on a quiet machine
 # make soak    agent, service and dashboard for two hours: does memory grow, is a window missed
+# make docs    the documentation as a site, in build/site
+# make newcomer  all that the tutorial and the how-tos tell to type, in a fresh copy and environment
 # make coverage the tests again, with coverage of 90 % at least; it takes twice as long
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -15,13 +17,13 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage lint faults soak bench derived clean check-python browser prometheus slurm
+.PHONY: demo test coverage lint faults soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
-test: browser prometheus slurm lint
+test: browser prometheus slurm site-tools lint
 	$(TEST)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
 
 coverage: browser prometheus slurm .venv-test/.installed
@@ -35,6 +37,17 @@ lint: .venv-test/.installed
 
 faults: .venv-test/.installed
 	$(TEST)/python -m pytest -m faults tests/faults $(PYTEST_FLAGS)
+
+docs: site-tools .venv-test/.installed
+	$(TEST)/python docs/make_reference.py
+	mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+
+newcomer: .venv-test/.installed
+	rm -rf build/newcomer
+	git clone --quiet . build/newcomer
+	$(PYTHON) -m venv build/newcomer/.venv
+	build/newcomer/.venv/bin/python -m pip install $(PIP_FLAGS) 'build/newcomer[all]'
+	SKEWSCOPE_NEWCOMER_BIN=$(CURDIR)/build/newcomer/.venv/bin $(TEST)/python -m pytest -m newcomer tests/newcomer $(PYTEST_FLAGS)
 
 soak: .venv-test/.installed
 	$(TEST)/python -m pytest -m soak tests/soak -s $(PYTEST_FLAGS)
@@ -82,6 +95,12 @@ prometheus:
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends prometheus prometheus-node-exporter \
 		prometheus-alertmanager victoria-metrics gcc libc6-dev; \
 	} || echo "no Prometheus could be installed: the tests that need one are skipped" >&2
+
+site-tools:
+	@command -v mkdocs >/dev/null 2>&1 || { \
+		echo "mkdocs is missing; installing it with apt-get ..." >&2; \
+		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends mkdocs-material; \
+	} || echo "no mkdocs could be installed: the site is not built" >&2
 
 # The scheduler's tests drain, requeue and resume on a real Slurm of eight virtual nodes.
 slurm:
