@@ -15,16 +15,17 @@ NO_SCRIPT = '<noscript><p class="note">The drawing needs JavaScript; the table h
 MOST = 60  # rows of findings or inputs before the page refers to the JSON
 
 
-def body(document: Mapping[str, Any], charts: Sequence[Chart]) -> str:
+def body(document: Mapping[str, Any], charts: Sequence[Chart], views: Sequence[Chart] = ()) -> str:
     """Return everything between the body tags but the scripts."""
     sections = [
         _findings(wording.culprits_first(document["findings"])),
         _todo(document),
         '<h2 id="charts-top">Charts</h2>' + "".join(_chart(chart) for chart in charts),
+        '<h2 id="views-top">Views</h2>' + "".join(_chart(chart) for chart in views) if views else "",
         _remarks(document),
         _inputs(document["inputs"]),
     ]
-    return f"{_header(document)}<main>\n{''.join(sections)}</main>\n{_footer(document)}"
+    return f"{_header(document, views=bool(views))}<main>\n{''.join(sections)}</main>\n{_footer(document)}"
 
 
 def plain_body(title: str, said: str, charts: Sequence[Chart]) -> str:
@@ -59,8 +60,11 @@ def _cell(value: str) -> str:
     return f"<td{short}>{text(value)}</td>"
 
 
-def _header(document: Mapping[str, Any]) -> str:
-    places = {"findings": "Findings", "todo": "What to do", "charts-top": "Charts", "inputs": "Inputs"}
+def _header(document: Mapping[str, Any], *, views: bool) -> str:
+    places = {"findings": "Findings", "todo": "What to do", "charts-top": "Charts", "views-top": "Views",
+              "inputs": "Inputs"}  # fmt: skip
+    if not views:
+        del places["views-top"]
     links = "".join(f'<a href="#{place}">{name}</a>' for place, name in places.items())
     verdict = text(document["summary"]["verdict"])
     return (
@@ -165,7 +169,7 @@ def _chart(chart: Chart) -> str:
         plot = f'<div class="plot" id="plot-{chart.name}" role="img" aria-label="{spoken}"></div>{NO_SCRIPT}'
     beside = table(chart.columns, chart.rows, f"table of {chart.title}") if chart.rows else ""
     note = f'<p class="note">{text(chart.note)}</p>' if chart.note else ""
-    wide = " wide" if len(chart.columns) > 5 else ""
+    wide = " wide" if len(chart.columns) > 5 or not chart.rows else ""
     return (
         f'<section class="chart" id="chart-{chart.name}"><h3>{text(chart.title)}</h3>'
         f'<p class="said verdict">{said}</p><div class="both{wide}">{plot}{beside}</div>{note}</section>\n'

@@ -10,12 +10,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from cheroot import wsgi
 from cheroot.server import HTTPConnection
 from cheroot.ssl import Adapter
 
 from skewscope.errors import UsageError
 from skewscope.web.web_config import WebConfig
+
+from ._lobby import Patient
 
 THREADS, WAITING, PATIENCE_S = 24, 1_024, 15
 M_ARENA_MAX, HEAPS = -8, 2  # of malloc.h
@@ -39,7 +40,7 @@ class Server:
                 "basic_auth_users, or --web-allow-plain if the network is trusted or a proxy stands before it"
             )
         self._listen, self.tls = listen, tls
-        self._http: Any = wsgi.Server(
+        self._http: Any = Patient(
             (host or EVERYWHERE, port), application, numthreads=THREADS, max=THREADS, request_queue_size=WAITING,
             timeout=PATIENCE_S, shutdown_timeout=2, server_name="skewscope",
         )  # fmt: skip

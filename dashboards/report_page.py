@@ -38,13 +38,16 @@ def figures(tables: Tables) -> dict[str, go.Figure]:
     return {chart.name: chart.figure for chart in charts(tables) if chart.figure is not None}
 
 
-def page(document: dict[str, Any], tables: Tables) -> str:
+def page(document: dict[str, Any], tables: Tables, views: Sequence[Any] = ()) -> str:
     """Return the whole HTML page of a `skewscope.report/1` document and the tables behind it.
 
+    `views` are answers (`skewscope.viewing.Answer`) that follow the charts; those without one are left out.
     The page loads nothing from anywhere: plotly.js stands in it once. Without JavaScript all words and tables stay.
     """
-    drawn = charts(tables, document["findings"])
-    return _whole("skewscope report", body(document, drawn), drawn)
+    from .view_page import drawn as drawn_views
+
+    drawn, more = charts(tables, document["findings"]), drawn_views(views, missing=False)
+    return _whole("skewscope report", body(document, drawn, more), [*drawn, *more])
 
 
 def standing(title: str, said: str, drawn: Sequence[Chart]) -> str:

@@ -8,7 +8,8 @@ How it is seen
     The dumps of all ranks are joined by communicator and sequence number. Some ranks have a call that is not complete,
     and a member never enqueued it. That member may itself wait elsewhere, for somebody else: the chain is followed to
     a rank that waits for nobody, which is the cause; the others are its victims. A rank without a dump is never accused
-    for that alone: where the chain ends at one, it is told that it cannot be decided. Not to be confused with
+    for that alone: where the chain ends at one, it is told that it cannot be decided. A rank whose process the others'
+    RAS threads (NCCL) cannot reach is named by that. Not to be confused with
     `coll-hang`, where every member did enqueue the call. Dumps in which all calls are complete say nothing, even if one
     rank was dumped a call earlier.
 
@@ -26,10 +27,13 @@ from typing import ClassVar
 
 from skewscope import subjects
 from skewscope.contracts import Evidence, Finding, Frames, Rule, Window, World
+from skewscope.frames import frame
 from skewscope.subjects import Subject
 
 from . import _worlds
 from ._fronts import Standstill, Wait, last_row, standstill
+
+GONE = {"process-dead": ("is dead", 0.9), "process-unresponsive": ("does not answer", 0.7)}  # events of NCCL RAS
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class CollMissingRank:
             return [self._undecided(still, f"{len(roots)} ranks stopped calling at the same time: {_some(roots)}")]
         if roots:
             return [found for root in roots for found in self._named(tables, still, root)]
+        if gone := list(_gone(tables)):
+            return gone
         ends = [front for front in still.fronts if not front.late and set(front.waits) & waiting]
         absent = sorted({rank for front in ends for rank in front.absent})
         if absent:
@@ -124,10 +130,29 @@ class CollMissingRank:
         yield World("chain", _worlds.dumps(chain), frozenset({"job/rank3", "job/rank2"}))
         rest = {rank: reached for rank, reached in stopped.items() if rank != 1}
         told = {"0": range(4)}
+        away = {"t_ns": 10**18, "node": "n1", "device": "rank2", "message": "process 7", "event": ["process-dead"]}
+        whole_and_gone = _worlds.dumps(_worlds.lockstep(4, 20)) | {"events": frame("events", away)}
         ring: _worlds.Front = {"a": {0: (9, 8), 1: (8, 8)}, "b": {1: (7, 6), 0: (6, 6)}}
         yield World("circle", _worlds.dumps(ring), frozenset({"job/group:b"}))
         yield World("dump-missing", _worlds.dumps({"0": rest}, members=told), frozenset({"job/group:0"}))
+        yield World("gone", whole_and_gone, frozenset({"job/rank2"}))
         yield World("all-came", _worlds.dumps(_worlds.lockstep(4, 20, completed=19)))
+
+
+def _gone(tables: Frames) -> Iterable[Finding]:
+    """Yield ranks whose process cannot be reached by the others', each once: by the newest and gravest word."""
+    events = tables["events"]
+    rows = events[(events["event"].isin(GONE) & events["device"].astype(str).str.startswith("rank")).to_numpy()]
+    rows = rows.sort_values(["event", "t_ns"], kind="stable").drop_duplicates("device")  # dead comes first
+    for row in rows.to_dict("records"):
+        number, node, (state, sure) = int(str(row["device"])[4:]), str(row["node"]), GONE[str(row["event"])]
+        yield Finding(
+            "coll-missing-rank", subjects.rank("job", number, node=node), "culprit", "S1", sure,
+            Window(int(row["t_ns"]), int(row["t_ns"])), 0.0, 0.0,
+            (Evidence("processes_gone", float(len(rows)), 0.0, 1.0, "ranks"),),
+            f"the process of rank {number} on {node or 'an unknown host'} {state}: {row['message']}",
+            f"look at that process and its host; the job cannot go on without rank {number}",
+        )  # fmt: skip
 
 
 def _window(still: Standstill, wait: Wait) -> Window:

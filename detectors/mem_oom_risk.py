@@ -7,8 +7,9 @@ Why it hurts
 How it is seen
     The memory in use on a busy GPU, or on a host, has grown evenly through the last three minutes (or twelve, for slow
     leaks): in both halves, not in one jump, and not ever more slowly. The line through it meets the device's memory
-    within the hour. There is no price before it happens: the evidence tells the time that is left. How often the
-    allocator had to try again is known in the process only (`num_alloc_retries`), not to the agent.
+    within the hour. There is no price before it happens: the evidence tells the time that is left. Where step logs have
+    `num_alloc_retries` of `torch.cuda.memory_stats`, an allocator that has to empty its cache and try again, in two
+    windows or more, is told of its rank: memory is full already, or in pieces.
 
 Look-alikes
     Warm-up (caches, compiled graphs, loading weights) grows fast and levels off. One jump is a larger batch or a second
@@ -37,7 +38,10 @@ from ._live_groups import Array, Group, groups
 from ._live_worlds import Fleet
 
 USED, TOTAL, HOST = "skewscope_gpu_memory_used_bytes", "skewscope_gpu_memory_total_bytes", "skewscope_host_memory_bytes"
+RETRIES, FAILED = "skewscope_gpu_allocator_retries", "skewscope_gpu_allocator_failures"  # of step logs, since the start
 ADVICE = "save a checkpoint and restart from it; look for what keeps memory, and cap the process so that it fails early"
+RETRIED_ADVICE = "keep less or split the batch; with memory to spare it is in pieces: set expandable_segments:True"
+WHOSE = ("node", "device", "job", "rank")
 RECENT_COUNT = 3  # windows: a trend that ended before is over, unless memory was full by then
 
 
@@ -56,9 +60,10 @@ class MemOomRisk:
     full_ratio: float = 0.97  # of the capacity: a trend that reached it ended by it {D}
     short_count: int = 6  # windows of 30 s in which fast growth is seen {conditions A12: act after 4 min}
     long_count: int = 24  # and slow growth {D}
+    retried_count: int = 2  # windows in which allocations were tried again; once is a warm-up {D}
 
     def detect(self, tables: Frames) -> Iterable[Finding]:
-        """Return one finding per GPU whose memory runs full, per host of such GPUs, and per host that runs full."""
+        """Return one finding per GPU or host whose memory runs full, and per rank whose allocator tries again."""
         told = signal(tables, USED)
         capacity = told.aligned(signal(tables, TOTAL))
         yield from self._found(tables, told, capacity, self.growth_ratio, busy(told, tables))
@@ -66,6 +71,25 @@ class MemOomRisk:
         free = total.aligned(signal(tables, HOST, kind="available"))
         host = replace(total, values=total.values - free)
         yield from self._found(tables, host, total.values, self.host_growth_ratio, np.isfinite(free))
+        yield from self._retried(tables)
+
+    def _retried(self, tables: Frames) -> Iterator[Finding]:
+        told = _growth(tables, RETRIES)
+        mask = (told.values > 0) & ((told.values > 0).sum(axis=0) >= self.retried_count)
+        failures = np.nan_to_num(told.aligned(_growth(tables, FAILED), WHOSE))
+        for group in groups(told, mask, tables):
+            count, failed = (float(one[:, list(group.columns)].sum()) for one in (told.values, failures))
+            yield Finding(
+                condition="mem-oom-risk", subject=group.subject or told.subject(group.columns[0]), role="culprit",
+                severity="S2", confidence=0.7, window=told.window(group.mask), lost_s=0.0, lost_share=0.0,
+                evidence=(
+                    Evidence("allocations_tried_again", count, 0.0, 1.0, "allocations"),
+                    Evidence("allocations_failed", failed, 0.0, None, "allocations"),
+                ),
+                summary=f"the allocator of {group.name(told)} found no memory {count:.0f} times, emptied its cache and "
+                f"tried again, in {int(group.mask.sum())} windows of {told.window_s:.0f} s",
+                advice=RETRIED_ADVICE,
+            )  # fmt: skip
 
     def _found(self, tables: Frames, told: Signal, capacity: Array, least: float, where: Array) -> Iterator[Finding]:
         if not len(told):
@@ -145,7 +169,7 @@ class MemOomRisk:
         )  # fmt: skip
 
     def cases(self) -> Iterable[World]:
-        """Return worlds: even, slow, levelling off, a jump, loading, over; growing fast, slowly, to the end, a host."""
+        """Return worlds: even, slow, level, a jump, loading, over; fast, slow, to the end, a host, retries."""
         ramp = np.arange(12)
         yield World("quiet", _grown(np.zeros(12)).tables())
         yield World("near-miss", _grown(0.0009 * ramp, before=0.6).tables())
@@ -163,6 +187,19 @@ class MemOomRisk:
         host = Fleet().put(HOST, 2.0**41, labels="kind=total").put(HOST, 2.0**40, labels="kind=available")
         host.put(HOST, 2.0**40 * (1 - 0.04 * ramp[:10]), labels="kind=available", nodes=["n1"], since=10)
         yield World("host", host.tables(), frozenset({"n1"}))
+        once = Fleet().put(RETRIES, 3.0, nodes=["n0"], devices=["gpu1"]).put(
+            RETRIES, 0.0, nodes=["n0"], devices=["gpu1"], until=2)  # fmt: skip
+        yield World("retried-at-first", once.tables())
+        again = Fleet().put(RETRIES, np.maximum(np.arange(20.0) - 12, 0), nodes=["n0"], devices=["gpu1"])
+        yield World("tries-again", again.tables(), frozenset({"n0/gpu1"}))
+
+
+def _growth(tables: Frames, metric: str) -> Signal:
+    """Return by how much a count since the start grew within each window, 0 where it is not told."""
+    high, low = (signal(tables, metric, take=take) for take in ("high", "low"))
+    before = np.concatenate((low.values[:1], high.values[:-1]))
+    grown = high.values - np.where(np.isfinite(before), before, low.values)
+    return replace(high, values=np.maximum(np.nan_to_num(grown), 0.0))
 
 
 def _grown(more: Array, before: float = 0.76, count: int = 20) -> Fleet:

@@ -121,8 +121,8 @@ class NicDriverFault:
     def _told(self, tables: Frames) -> Iterator[Finding]:
         """Yield what the kernel's own text says of hosts whose messages nobody counted."""
         events = tables["events"]
-        for row in events[(events["event"] == "kernel").to_numpy()].to_dict("records"):
-            if FATAL.search(str(row["message"])):
+        for row in events[events["event"].isin(["kernel", "nic-fatal"]).to_numpy()].to_dict("records"):
+            if row["event"] == "nic-fatal" or FATAL.search(str(row["message"])):  # NCCL tells of fatal events too
                 node, device, t_ns = str(row["node"]), str(row["device"]), int(row["t_ns"])
                 yield Finding(
                     "nic-driver-fault", subjects.nic(node, device) if device else subjects.node(node), "culprit", "S1",
@@ -155,6 +155,8 @@ class NicDriverFault:
         timeout = "mlx5_core 0000:1c:00.0: wait_func: MODIFY_QP(0x503) timeout. Will cause a leak of a command resource"
         yield World("text", fleet().event("kernel", node="n2", device="mlx5_1", message=timeout).tables(),
                     frozenset({"n2/mlx5_1"}))  # fmt: skip
+        fatal = fleet().event("nic-fatal", node="n2", device="mlx5_1", message="async fatal event: device fatal")
+        yield World("logged", fatal.tables(), frozenset({"n2/mlx5_1"}))
         refused = "mlx5_core 0000:1c:00.0: mlx5_cmd_out_err:808:(pid 12): ACCESS_REG(0x805) op_mod(0x1) failed"
         yield World("refused-register", fleet().event("kernel", message=refused).tables())
         yield World("efa", port(fleet(), ERRORS, 2.0, "error=no_completion", until=11).tables(),

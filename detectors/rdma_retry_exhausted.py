@@ -7,6 +7,7 @@ How it is seen
     The counter of exhausted retries of a port grows: once is enough. It only says that the other end did not answer,
     so ports vote: the port (or host) that gave up twice as often as any other cannot reach anybody and is the culprit;
     where many hosts gave up alike and one did not, that silent host is. Without a majority it is the rail or fabric.
+    Where no counters are there, NCCL's own log tells which hosts gave up (completions with status 12).
 
 Look-alikes
     Retries that succeed are `rdma-retransmit`. A port that is down explains its own exhausted retries
@@ -25,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from skewscope import subjects
-from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
+from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, Window, World
 from skewscope.signals.impact import costs
 from skewscope.signals.view import Signal
 from skewscope.subjects import Subject
@@ -41,7 +42,7 @@ class RdmaRetryExhausted:
     """Thresholds: how often, how far apart one trouble may be, and what wins a vote."""
 
     category: ClassVar[str] = "fabric"
-    needs: ClassVar[tuple[str, ...]] = ("windows",)
+    needs: ClassVar[tuple[str, ...]] = ("windows", "events")
 
     given_up_count: float = 1.0  # NVS: any is fatal
     apart_s: float = 300.0  # D: later is another trouble
@@ -52,12 +53,32 @@ class RdmaRetryExhausted:
         """Return one finding per trouble, about the end that the ports vote for."""
         told = _ports.ports(tables, GIVEN_UP)
         if not len(told):
+            yield from self._logged(tables)
             return
         grown = np.nan_to_num(_ports.grown(told, tables, GIVEN_UP))
         grown = np.where(grown >= self.given_up_count, grown, 0.0)
         for mask in self._troubles(np.asarray(grown.any(axis=1)), told.window_s):
             for hosts, votes in _by_job(tables, told, grown[mask].sum(axis=0)):
                 yield self._gave_up(tables, told, mask, hosts, votes)
+
+    def _logged(self, tables: Frames) -> Iterator[Finding]:
+        """Yield what NCCL's logs tell where nobody counted: the host that gave up most, else the fabric."""
+        events = tables["events"]
+        rows = events[(events["event"] == "rdma-retry-exhausted").to_numpy()]
+        if not len(rows):
+            return
+        hosts, votes = np.unique(rows["node"].astype(str).to_numpy(dtype=object).astype(str), return_counts=True)
+        wins = self._wins(votes)
+        subject = subjects.node(str(hosts[votes.argmax()])) if wins else subjects.rack(_ports.FABRIC)
+        yield Finding(
+            "rdma-retry-exhausted", subject, "culprit", "S1", 0.7 if wins and len(hosts) > 1 else 0.5,
+            Window(int(rows["t_ns"].min()), int(rows["t_ns"].max())), 0.0, 0.0,
+            (Evidence("ranks_that_gave_up", float(len(rows)), 0.0, self.given_up_count, "ranks"),
+             Evidence("hosts_that_gave_up", float(len(hosts)), 0.0, None, "")),
+            f"NCCL gave up connections on {len(rows)} ranks of {len(hosts)} hosts, which points at {subject.id}: "
+            f"{str(rows['message'].iloc[0])[:120]}",
+            f"drain {subject.id} and restart from the checkpoint; test the pair with a third host",
+        )  # fmt: skip
 
     def _gave_up(self, tables: Frames, told: Signal, mask: Array, hosts: set[str], votes: Array) -> Finding:
         subject, sure = self._voted(told, hosts, votes)
@@ -123,6 +144,10 @@ class RdmaRetryExhausted:
         silent = _given_up({"n0": 2.0, "n1": 2.0, "n2": 3.0, "n4": 2.0})
         yield World("silent-host", silent.tables(), frozenset({"n3"}))
         yield World("undecided", _given_up({"n0": 2.0, "n1": 2.0}).tables(), frozenset({"rail/mlx5_0"}))
+        said = Fleet()
+        for node in ("n1", "n1", "n1", "n2"):
+            said = said.event("rdma-retry-exhausted", node=node, message="Got completion from peer with status=12")
+        yield World("logged", said.tables(), frozenset({"n1"}))
         host = port(_given_up({"n1": 2.0}), GIVEN_UP, 2.0, "cause=transport", device="mlx5_1", until=11)
         yield World("host", host.tables(), frozenset({"n1"}))
 

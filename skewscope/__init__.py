@@ -25,6 +25,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - functions and a class
     """Return what `__all__` names; imported when it is first asked for, as agents and the hook must stay light."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import api
+    from importlib import import_module
 
-    return getattr(api, name)
+    return getattr(import_module("skewscope.api"), name)

@@ -47,18 +47,38 @@ def analyze(
 
     A room that fails is told to `on_fault` (condition, error) and left out; without one the error is raised.
     """
+    tables, told = with_derived(recording)
+    return judged(recording, tables, told, only, on_fault)
+
+
+def with_derived(recording: Recording) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Return all tables of a recording, the derived ones among them, and what attribution warns of."""
     derived = attribute(recording.tables)
+    return completed(recording, derived.tables), tuple(derived.warnings)
+
+
+def completed(recording: Recording, derived: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return all tables of a recording whose `derived` ones are there already."""
     given = all_tables(recording.tables)
     cut = given["windows"] if len(given["windows"]) else windows(given["samples"])
-    made = {name: table for name, table in derived.tables.items() if len(table) or not len(given[name])}
+    made = {name: table for name, table in derived.items() if len(table) or not len(given[name])}
     tables = {**given, **made, "windows": cut}
     tables["ranks"] = with_expert_ranks(tables, recording.world_size, recording.parallelism)
+    return tables
+
+
+def judged(
+    recording: Recording, tables: dict[str, pd.DataFrame], told: Collection[str], only: Collection[str] = (),
+    on_fault: Callable[[str, Exception], None] | None = None,
+) -> Analysis:  # fmt: skip
+    """Return the analysis of a recording whose `tables` are all there; `told` are the warnings of attribution."""
     asked = [catalogue.room("detectors", name) for name in only] or catalogue.rooms("detectors")
     found: list[Finding] = []
     for room in asked:
         try:
             detector: Detector = room.load()
-            found.extend(detector.detect(tables))
+            if any(len(tables[name]) for name in detector.needs):  # else there is nothing to find it in
+                found.extend(detector.detect(tables))
         except Exception as error:
             if on_fault is None:
                 raise
@@ -71,7 +91,7 @@ def analyze(
     summary["verdict"] = verdict(explained.findings, summary, peers)
     if peers < 2 and all(finding.role != "culprit" for finding in explained.findings):
         summary["verdict"] = _experts(tables) or summary["verdict"]
-    warnings = (*recording.warnings, *derived.warnings)
+    warnings = (*recording.warnings, *told)
     return Analysis(recording, tables, explained.findings, explained.explains, job, summary, warnings)
 
 

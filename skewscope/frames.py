@@ -93,7 +93,7 @@ def _column(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: 
     if column.type == "str":
         return _coded(value, rows)
     if np.isscalar(value):
-        return np.full(rows, value, dtype=DTYPES[column.type])
+        return _filled(table, column, value, rows)
     array = np.asarray(value)
     if column.type.startswith("i") and array.dtype.kind == "f":
         array = np.where(np.isfinite(array), array, -1)
@@ -101,6 +101,13 @@ def _column(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: 
         array = np.array([column.unknown if item is None or item is pd.NA else item for item in array])
     try:
         return array.astype(DTYPES[column.type], copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"table {table}: column {column.name!r} is not {column.type}: {error}") from None
+
+
+def _filled(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: ANN401 - one value of any type
+    try:
+        return np.full(rows, value, dtype=DTYPES[column.type])
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"table {table}: column {column.name!r} is not {column.type}: {error}") from None
 

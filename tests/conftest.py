@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from skewscope import commands
 
 ROOT = Path(__file__).parents[1]
 collect_ignore = ["jobs"]
+os.environ.setdefault("SKEWSCOPE_NO_CACHE", "1")  # what one test read is nothing for another, nor for the user's home
 settings.register_profile("shared-cores", deadline=None)  # the first example imports, and others use the cores, too
 settings.load_profile("shared-cores")
 

@@ -56,6 +56,19 @@ def test_one_step_is_no_habit_but_the_latest_rank_is_shown(shared, analyzed, nam
     assert shown == [7]
 
 
+def test_who_arrived_last_at_each_collective_of_dlrm(shared, analyzed):
+    calls = sorted(analyzed(shared / "param-dlrm-8rank-kineto")["collectives"], key=lambda one: (one["op"], one["seq"]))
+    last = {op: [one["last_rank"] for one in calls if one["op"] == op] for op in ("send_recv", "all_reduce")}
+    assert last == {"send_recv": [7, 7, 7, 7, 5], "all_reduce": [7, 5, 4]}
+    assert calls[3]["skew_s"] == pytest.approx(7624e-6, abs=2e-6)
+
+
+def test_a_slow_rank_that_rotates_is_found_step_by_step(shared, analyzed):
+    """The slow rank of step k is k mod 4: averages of the run hide it."""
+    steps = analyzed(shared / "local-gloo-kineto/rotating-4rank")["steps"]
+    assert {one["step"]: one["slowest_rank"] for one in steps} == {3: 3, 4: 0, 5: 1, 6: 2, 7: 3}
+
+
 @pytest.mark.parametrize(("trace", "slowdown"), [("AR", 1.973), ("SE", 1.537)])
 def test_slowdown_agrees_with_the_published_one(trace, slowdown, shared, analyzed):
     report = analyzed(shared / f"bytedance-straggler-whatif/trace-{trace}.parquet")

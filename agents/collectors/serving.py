@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from skewscope.contracts import Place, Sample
 from skewscope.errors import NoData, Unreadable, UsageError
+from skewscope.metrics.engine_names import EXPORTS
 
 from ._aside import Aside
-from ._engine_names import EXPORTS
 
 INTERVAL_S = 5.0
 DEADLINE_S = 2.0

@@ -26,6 +26,7 @@ from . import (
     timeline,
     work,
 )
+from .price_series import PriceSeries
 from .whatif import attribute_ops, is_operation_trace
 
 Array = np.ndarray[Any, Any]
@@ -38,10 +39,11 @@ FEWEST_ROUNDS = 3  # with fewer repetitions of the calls' pattern nothing in the
 
 @dataclass(frozen=True)
 class Attribution:
-    """The derived tables, and what could not be decided, in words."""
+    """The derived tables, and what could not be decided, in words; `prices` is what `blame` was written from."""
 
     tables: dict[str, pd.DataFrame]
     warnings: list[str] = field(default_factory=list)
+    prices: PriceSeries | None = None
 
 
 def attribute(given: Mapping[str, pd.DataFrame]) -> Attribution:
@@ -74,22 +76,24 @@ def _attribute_calls(tables: dict[str, pd.DataFrame], derived: dict[str, pd.Data
     derived["pair_delays"] = pairs.pair_delays(tables["links"], collectives, matched)
     primary = _primary(collectives)
     chosen = layout.only(collectives, (collectives["source"] == primary).to_numpy())
+    prices = None
     if len(chosen):
-        derived.update(_priced(tables, chosen, alignment, node_of, derived["pair_delays"], primary))
+        made, prices = _priced(tables, chosen, alignment, node_of, derived["pair_delays"], primary)
+        derived.update(made)
     if not len(derived["rank_steps"]) and len(tables["steps"]):
         derived.update(step_spread.attribute_steps(tables["steps"], node_of))
-    return Attribution(derived, warnings)
+    return Attribution(derived, warnings, prices)
 
 
 def _priced(
     tables: dict[str, pd.DataFrame], collectives: pd.DataFrame, alignment: clocks.Alignment, node_of: dict[int, str],
     pair_table: pd.DataFrame, source: str,
-) -> dict[str, pd.DataFrame]:  # fmt: skip
-    """Return `rank_steps`, `step_times` and `blame` of the calls of one recorder."""
+) -> tuple[dict[str, pd.DataFrame], PriceSeries | None]:  # fmt: skip
+    """Return `rank_steps`, `step_times` and `blame` of the calls of one recorder, and the prices step by step."""
     if (collectives["step"] < 0).all():
         collectives = layout.number_rounds(collectives)
         if collectives["step"].nunique() < FEWEST_ROUNDS:
-            return {}
+            return {}, None
     else:
         collectives = layout.only(collectives, (collectives["step"] >= 0).to_numpy())
     asked = collectives["rank"].to_numpy(), collectives["ready_ns"].to_numpy()
@@ -97,7 +101,7 @@ def _priced(
     stage_of = layout.stages(tables["ranks"], aligned)
     matched = calls.match(collectives)
     if not (matched.ready >= 0).any():
-        return {}
+        return {}, None
     shift = alignment.shift(matched.rank, matched.ready)
     matched = calls.on_common_clock(matched, shift, np.asarray(collectives["op"] == "send")[matched.row])
     step_of_row = collectives["step"].to_numpy()[matched.row]
@@ -112,12 +116,14 @@ def _priced(
     step = step_of_row[line.row]
     pricer = pricing.pricer(graph, line, own, step)
     slow = _slow_ends(pair_table, collectives, matched, graph)
-    prices, ideal = blame.price(pricer, stage_of, node_of, slow)
+    prices = blame.series(pricer, stage_of, slow) if len(own.rank) else None
     rank_steps = decompose.rank_steps(
         tables["steps"], matched, line, own, act, alignment, step, node_of, stage_of, source
     )
+    ideal = prices.ideal_ns if prices is not None else np.zeros(0)
     times = decompose.step_times(rank_steps, pricer.steps, pricer.base_ns, ideal, source)
-    return {"rank_steps": rank_steps, "step_times": times, "blame": prices}
+    listed = blame.table(prices, node_of) if prices is not None else empty("blame")
+    return {"rank_steps": rank_steps, "step_times": times, "blame": listed}, prices
 
 
 def _slow_ends(

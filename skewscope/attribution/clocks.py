@@ -108,13 +108,15 @@ def _from_messages(collectives: pd.DataFrame, calls: Calls, found: Alignment) ->
     back = messages.rename(columns={"src": "dst", "dst": "src", "delay": "back"})[["src", "dst", "back"]]
     both = messages.merge(back, on=["src", "dst"]).assign(error=lambda pair: (pair["delay"] + pair["back"]) / 2)
     counted = dict.fromkeys(known, 0)
-    for pair in sorted(both.to_dict("records"), key=lambda pair: pair["error"]) * len(found.rank):
-        src, dst = int(pair["src"]), int(pair["dst"])
-        if src in known and dst not in known:
-            offset[dst] = offset[src] + (pair["delay"] - pair["back"]) / 2
-            known[dst], counted[dst] = known[src] + abs(pair["error"]), int(pair["count"])
-        if len(known) == len(found.rank):
-            break
+    ordered = sorted(both.to_dict("records"), key=lambda pair: pair["error"])
+    reached = -1
+    while reached < len(known) < len(found.rank):
+        reached = len(known)
+        for pair in ordered:
+            src, dst = int(pair["src"]), int(pair["dst"])
+            if src in known and dst not in known:
+                offset[dst] = offset[src] + (pair["delay"] - pair["back"]) / 2
+                known[dst], counted[dst] = known[src] + abs(pair["error"]), int(pair["count"])
     added = np.array([found.pairs[at] == 0 and int(rank) in known for at, rank in enumerate(found.rank)])
     moved = np.array([offset[int(rank)] for rank in found.rank])
     doubt = np.array([known.get(int(rank), np.nan) for rank in found.rank])
@@ -187,8 +189,10 @@ def _offsets(end: Array, rank: Array, over: segments.Runs, ranks: int) -> tuple[
 def _same_on_a_node(offset: Array, spread: Array, nodes: list[str]) -> Array:
     """Return offsets with the ranks of one host pooled, unless they contradict each other."""
     pooled = offset.copy()
-    for name in set(nodes) - {""}:
-        mine = np.array([node == name for node in nodes])
+    codes, names = pd.factorize(np.array(nodes, dtype=object))
+    for mine in np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(names)))[:-1]):
+        if not len(mine) or not nodes[mine[0]]:
+            continue
         middle = float(np.median(offset[mine]))
         if np.all(np.abs(offset[mine] - middle) <= SIGNIFICANT * np.nan_to_num(spread[mine])):
             pooled[mine] = middle
@@ -201,12 +205,36 @@ def _drifts(end: Array, rank: Array, over: segments.Runs, offset: Array) -> Arra
     off_call = left - segments.median(left, over)[over.of]
     drift = np.zeros(len(offset))
     low, high = np.quantile(end, [1 / 3, 2 / 3])
-    for lane in range(len(offset)):
-        early, late = (rank == lane) & (end <= low), (rank == lane) & (end >= high)
-        if min(early.sum(), late.sum()) * 3 < FEWEST_FOR_DRIFT:
-            continue
-        change = np.median(off_call[late]) - np.median(off_call[early])
-        noise = MAD_TO_SIGMA * np.median(np.abs(off_call[late] - np.median(off_call[late]))) / np.sqrt(late.sum())
-        if abs(change) > SIGNIFICANT * noise:
-            drift[lane] = change / (np.median(end[late]) - np.median(end[early]))
+    early, late = (_middles(rank, off_call, end, picked) for picked in (end <= low, end >= high))
+    both = np.intersect1d(early.rank, late.rank)
+    early, late = early.of(both), late.of(both)
+    change = late.off - early.off
+    clear = (early.count * 3 >= FEWEST_FOR_DRIFT) & (late.count * 3 >= FEWEST_FOR_DRIFT)
+    clear &= np.abs(change) > SIGNIFICANT * MAD_TO_SIGMA * late.spread / np.sqrt(late.count)
+    drift[both[clear]] = (change / np.where(clear, late.end - early.end, 1.0))[clear]
     return drift
+
+
+@dataclass(frozen=True)
+class _Middles:
+    """Medians of a third of the recording, per rank: deviation, its spread, time, and rows."""
+
+    rank: Array
+    off: Array
+    spread: Array
+    end: Array
+    count: Array
+
+    def of(self, ranks: Array) -> _Middles:
+        """Return those of some ranks, which must be there."""
+        place = np.searchsorted(self.rank, ranks)
+        return _Middles(ranks, self.off[place], self.spread[place], self.end[place], self.count[place])
+
+
+def _middles(rank: Array, off_call: Array, end: Array, picked: Array) -> _Middles:
+    rows = np.flatnonzero(picked)
+    rows = rows[np.argsort(rank[rows], kind="stable")]
+    lanes = segments.runs(rank[rows])
+    off = segments.median(off_call[rows], lanes)
+    spread = segments.median(np.abs(off_call[rows] - off[lanes.of]), lanes)
+    return _Middles(rank[rows][lanes.first], off, spread, segments.median(end[rows].astype(float), lanes), lanes.size)

@@ -21,9 +21,7 @@ def end_speeds(pairs: pd.DataFrame, source: str) -> tuple[Array, Array, Array]:
     mine = pairs[((pairs["source"] == source) & (pairs["speed_bytes_per_s"] > 0)).to_numpy()]
     src, dst, speed = (mine[name].to_numpy() for name in ("src_rank", "dst_rank", "speed_bytes_per_s"))
     ranks = np.unique(np.concatenate([src, dst]))
-    touch = [(src == rank) | (dst == rank) for rank in ranks]
-    with_it = np.array([np.median(speed[one]) if one.any() else np.nan for one in touch])
-    without = np.array([np.median(speed[~one]) if (~one).any() else np.nan for one in touch])
+    with_it, without = _medians(ranks, src, dst, speed)
     return ranks, with_it, without
 
 
@@ -50,8 +48,50 @@ def _delay_excess_ns(pairs: pd.DataFrame, ranks: Array) -> Array:
     """Return by how much a transfer of each rank takes longer than one of the others, medians over pairs, ns."""
     mine = pairs[(pairs["source"] == "calls").to_numpy()]
     src, dst, delay = (mine[name].to_numpy() for name in ("src_rank", "dst_rank", "delay_ns"))
-    touch = [(src == rank) | (dst == rank) for rank in ranks]
-    return np.array([np.median(delay[one]) - np.median(delay[~one]) if (~one).any() else 0.0 for one in touch])
+    own, others = _medians(ranks, src, dst, delay)
+    return np.where(np.isfinite(others), own - others, 0.0)
+
+
+def _medians(ranks: Array, src: Array, dst: Array, values: Array) -> tuple[Array, Array]:
+    """Return per rank the median of `values` [pairs] over the pairs that touch it, and over all others; NaN for none.
+
+    >>> two = _medians(np.array([0, 1, 2]), np.array([0, 1, 1]), np.array([1, 0, 2]), np.array([1.0, 3.0, 5.0]))
+    >>> [one.tolist() for one in two]
+    [[2.0, 3.0, 5.0], [5.0, nan, 2.0]]
+    """
+    loops = src == dst
+    end = np.concatenate([src, dst[~loops]])
+    pair = np.concatenate([np.arange(len(src)), np.flatnonzero(~loops)])
+    order = np.argsort(values, kind="stable")
+    place = np.empty(len(values), dtype=np.int64)
+    place[order] = np.arange(len(values))
+    sorted_values = values[order]
+    by_end = np.lexsort((place[pair], end))
+    bounds = np.searchsorted(end[by_end], [ranks, ranks + 1])
+    places = place[pair[by_end]].tolist()
+    own, others = np.full(len(ranks), np.nan), np.full(len(ranks), np.nan)
+    for at, (first, last) in enumerate(zip(*bounds.tolist(), strict=True)):
+        touched = places[first:last]
+        own[at] = _middle(sorted_values[touched]) if touched else np.nan
+        left = len(values) - len(touched)
+        if left:
+            others[at] = _middle(sorted_values[[_skipping(touched, (left - 1) // 2), _skipping(touched, left // 2)]])
+    return own, others
+
+
+def _middle(ordered: Array) -> float:
+    """Return the median of sorted values; NaN where one of them is."""
+    count = len(ordered)
+    return float((ordered[(count - 1) // 2] + ordered[count // 2]) / 2 + 0.0 * ordered[-1])
+
+
+def _skipping(touched: list[int], index: int) -> int:
+    """Return the place of element `index` of a list without the places `touched`, which are sorted."""
+    for place in touched:
+        if place > index:
+            break
+        index += 1
+    return index
 
 
 def transfer_scale(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..stats import segments
 from . import replay
 from .event_graph import EventGraph
 from .timeline import Timeline
@@ -14,7 +16,7 @@ from .work import Work
 
 Array = np.ndarray[Any, Any]
 
-BATCH_NODES = 12_000_000  # scenarios replayed at once are bounded by memory: nodes x scenarios
+BATCH_NODES = 4_000_000  # scenarios replayed at once are bounded by memory: nodes x scenarios
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,51 @@ class Pricer:
     step_of_event: Array
     base_ns: Array
 
+    @cached_property
+    def _inside(self) -> tuple[Array, Array, Array]:
+        """Events that belong to a segment, their segments, and the node of each."""
+        events = np.flatnonzero(self.work.of_event >= 0)
+        return events, self.work.of_event[events], self.graph.work[events]
+
+    @cached_property
+    def _last(self) -> tuple[Array, Array]:
+        """Place in the replay, and step, of each rank's last event in a step: its events end one after the other."""
+        over = segments.runs(self.line.rank, self.step_of_event)
+        last = over.first + over.size - 1
+        place = np.empty(len(self.graph.duration), dtype=np.int64)
+        place[self.graph.plan.order] = np.arange(len(place))
+        return place[self.graph.after[last]], self.step_of_event[last]
+
     def with_own(self, own_ns: Array) -> Array:
         """Return node durations [nodes] with each segment's own work replaced by `own_ns` [segments]."""
-        work, line = self.work, self.line
-        scale = np.divide(own_ns, work.own_ns, out=np.ones(len(own_ns)), where=work.own_ns > 0)
+        work = self.work
+        events, of, nodes = self._inside
+        more = np.divide(own_ns, work.own_ns, out=np.ones(len(own_ns)), where=work.own_ns > 0) - 1.0
         duration = self.graph.duration.copy()
-        inside = work.of_event >= 0
-        events = np.flatnonzero(inside)
-        duration[self.graph.work[events]] += line.own_ns[events] * (scale[work.of_event[events]] - 1.0)
+        duration[nodes] += self.line.own_ns[events] * more[of]
         born = np.flatnonzero((work.own_ns <= 0) & (own_ns > 0))
         if len(born):
-            arrival = np.flatnonzero(~line.held)[born]
+            arrival = np.flatnonzero(~self.line.held)[born]
             duration[self.graph.work[arrival]] += own_ns[born]
-        return np.maximum(duration, 0.0)
+        return np.maximum(duration, 0.0, out=duration)
+
+    def changed(self, duration: Array, which: Array, own_ns: Array) -> Array:
+        """Return node durations with the own work of `which` segments (their numbers) replaced by `own_ns` of those."""
+        work, made = self.work, duration.copy()
+        events, of, nodes = self._inside
+        place = np.full(len(work.own_ns), -1)
+        place[which] = np.arange(len(which))
+        touched = np.flatnonzero(place[of] >= 0)
+        old = work.own_ns[which]
+        more = np.divide(own_ns, old, out=np.ones(len(old)), where=old > 0) - 1.0
+        node = nodes[touched]
+        made[node] = self.graph.duration[node] + self.line.own_ns[events[touched]] * more[place[of[touched]]]
+        born = np.flatnonzero((old <= 0) & (own_ns > 0))
+        if len(born):
+            arrival = np.flatnonzero(~self.line.held)[which[born]]
+            made[self.graph.work[arrival]] += own_ns[born]
+        made[node] = np.maximum(made[node], 0.0)
+        return made
 
     def with_transfer(self, scale: Array | float) -> Array:
         """Return node durations with every transfer multiplied by `scale` (a number, or [transfers])."""
@@ -49,18 +83,28 @@ class Pricer:
         return duration
 
     def lengths(self, scenarios: list[Array]) -> Array:
-        """Return the steps' replayed lengths under each scenario's node durations, [scenarios, s] in ns."""
-        found: list[Array] = []
+        """Return the steps' replayed lengths under each scenario's node durations, [scenarios, s] in ns.
+
+        A scenario that is listed several times (the same array) is replayed once.
+        """
+        known: dict[int, Array] = {id(self.graph.duration): self.base_ns}
+        asked = list({id(one): one for one in scenarios if id(one) not in known}.items())
         group = max(1, BATCH_NODES // max(len(self.graph.duration), 1))
-        for first in range(0, len(scenarios), group):
-            ends = replay.finish_times(self.graph.plan, np.stack(scenarios[first : first + group]))
-            found.extend(step_lengths(end[self.graph.after], self.step_of_event, len(self.steps)) for end in ends)
-        return np.array(found).reshape(len(scenarios), len(self.steps))
+        for first in range(0, len(asked), group):
+            part = asked[first : first + group]
+            values = np.empty((len(self.graph.duration), len(part)))
+            for column, (_, one) in enumerate(part):
+                values[:, column] = one[self.graph.plan.order]
+            replay.sweep(self.graph.plan, values)
+            place, of = self._last
+            for column, (name, _) in enumerate(part):
+                known[name] = step_lengths(values[place, column], of, len(self.steps))
+        return np.array([known[id(one)] for one in scenarios]).reshape(len(scenarios), len(self.steps))
 
 
 def pricer(graph: EventGraph, line: Timeline, work: Work, step: Array) -> Pricer:
     """Return the pricer, with the unrepaired recording replayed once; `step` [events] is the step of each event."""
-    steps, step_of_event = np.unique(step, return_inverse=True)
+    steps, step_of_event = segments.levels(step)
     ends = replay.finish_times(graph.plan, graph.duration[None, :])[0][graph.after]
     base = step_lengths(ends, step_of_event, len(steps))
     return Pricer(graph, line, work, steps, step_of_event, base)

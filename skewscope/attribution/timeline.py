@@ -10,6 +10,7 @@ open whether a rank waited or worked after an arrival; there the steadier story 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Array = np.ndarray[Any, Any]
 WAKE_NS = 300_000  # a thread may resume this long before the recorder notes the completion,
 WAKE_SHARE = 0.05  # or this share of the wait where the host is busy,
 WAKE_MOST_NS = 3_000_000  # but never longer than this
+KINDS = {"data": ("data",), "gc": ("gc",), "checkpoint": ("checkpoint", "eval"), "compute": ("cpu", "kernel")}
 HOST_WORK = ("cpu", "kernel", "memcpy", "memset", "data", "gc", "checkpoint", "eval")
 
 
@@ -42,7 +44,7 @@ class Timeline:
     from_ns: Array
     until_ns: Array
 
-    @property
+    @cached_property
     def own_ns(self) -> Array:
         """Own work before each event, float ns."""
         return np.asarray(np.maximum(self.until_ns - self.from_ns, 0), dtype=float)
@@ -66,13 +68,11 @@ def activity(ops: pd.DataFrame, alignment: Alignment) -> Activity:
     rank = ops["rank"].to_numpy()
     moved = alignment.shift(rank, ops["start_ns"].to_numpy())
     start, end = ops["start_ns"].to_numpy() + moved, ops["end_ns"].to_numpy() + moved
-    kind = np.asarray(ops["op"].astype(object))
-    own = np.isin(kind, HOST_WORK)
-    compute = np.isin(kind, ("cpu", "kernel"))
-    found = {name: intervals.union(rank[pick], start[pick], end[pick]) for name, pick in (
-        ("data", kind == "data"), ("gc", kind == "gc"), ("checkpoint", np.isin(kind, ("checkpoint", "eval"))),
-        ("compute", compute),
-    )}  # fmt: skip
+    order = intervals.order(rank, start)  # once for all kinds
+    rank, start, end, ops = rank[order], start[order], end[order], ops[["op"]].take(order)
+    kinds = {name: ops["op"].isin(ops_of).to_numpy() for name, ops_of in KINDS.items()}
+    own = ops["op"].isin(HOST_WORK).to_numpy()
+    found = {name: intervals.union(rank[pick], start[pick], end[pick]) for name, pick in kinds.items()}
     busy = intervals.union(rank[own], start[own], end[own])
     return Activity(busy, {**found, "busy": busy})
 
@@ -130,7 +130,7 @@ def timeline(calls: Calls, busy: intervals.Spans, may_hold: Array) -> Timeline:
     held = np.concatenate([np.zeros(len(rank), dtype=bool), np.ones(len(hold_rank), dtype=bool)])
     row = np.concatenate([known, hold_row])
     until = np.concatenate([ready, hold_start])
-    order = np.lexsort((held, time, event_rank))
+    order = np.lexsort((~held, time, event_rank))  # what begins as a wait ends comes after it
     event_rank, time, held, row, until = (part[order] for part in (event_rank, time, held, row, until))
     since = np.empty_like(time)
     since[1:] = time[:-1]
@@ -165,12 +165,15 @@ def _holds(hole: intervals.Spans, rank: Array, ready: Array, end: Array, row: Ar
     if not len(lanes):
         return hole.lane[:0], hole.start[:0], row[:0], end[:0]
     pick, valid = np.zeros(len(hole.lane), dtype=np.int64), np.zeros(len(hole.lane), dtype=bool)
-    for until in (hole.end + early, hole.end - 1):  # a call that begins after the hole may end within the tolerance
-        place = intervals.position(lanes, ends, hole.lane, until, side="right") - 1
+    # Of the completions within the tolerance the last may be of a call that began after the hole.
+    for later in (early, WAKE_NS, 0, -1):
+        left = np.flatnonzero(~valid)
+        lane, start = hole.lane[left], hole.start[left]
+        until = hole.end[left] + (later[left] if isinstance(later, np.ndarray) else later)
+        place = intervals.position(lanes, ends, lane, until, side="right") - 1
         inside = np.maximum(place, 0)
-        good = (place >= 0) & (lanes[inside] == hole.lane) & (ends[inside] > hole.start)
-        good &= (ready[order[inside]] <= hole.start) & ~valid
-        pick[good], valid = order[inside][good], valid | good
+        good = (place >= 0) & (lanes[inside] == lane) & (ends[inside] > start) & (ready[order[inside]] <= start)
+        pick[left[good]], valid[left[good]] = order[inside[good]], True
     valid[1:] &= (pick[1:] != pick[:-1]) | ~valid[:-1]  # holes that end just before one completion are one wait
     return hole.lane[valid], hole.start[valid], row[pick[valid]], end[pick[valid]]
 

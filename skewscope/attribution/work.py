@@ -73,7 +73,8 @@ def work(collectives: pd.DataFrame, calls: Calls, line: Timeline, act: Activity,
     lanes = segments.runs(rank, step)
     ordinal = segments.ordinal(lanes)
     kind = _kinds(collectives, row)
-    stage = np.array([stage_of.get(int(one), -1) for one in np.unique(rank)])[np.unique(rank, return_inverse=True)[1]]
+    ranks, of_rank = segments.levels(rank)
+    stage = np.array([stage_of.get(int(one), -1) for one in ranks], dtype=np.int64)[of_rank]
     shape = _shapes(kind, stage, ordinal, lanes)
     order = np.lexsort((rank, ordinal, shape, step))
     runs = segments.runs(step[order], shape[order], ordinal[order])

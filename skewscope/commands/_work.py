@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def read(
     from ..sources import gather
 
     with progress("reading") as moved:
-        return gather([Path(path) for path in paths], workers=workers, progress=moved, dask=dask, detail=detail)
+        return gather(list(paths), workers=workers, progress=moved, dask=dask, detail=detail)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..catalogue import rooms
 from ..errors import UsageError
 
 FILES = ("PATH", "FILE", "REPORT.json", "LOADS", "PLACEMENT", "PROFILE", "LENGTHS", "LINKS", "FLOWS")
@@ -36,5 +37,9 @@ class Completion:
             for action in place._actions:
                 if action.metavar in (*FILES, "DIR"):
                     vars(action)["complete"] = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
+                elif (
+                    action.metavar == "VIEW,..."
+                ):  # any list of them may be given, so the command itself has no choices
+                    action.choices = [room.id for room in rooms("views")]
         sys.stdout.write(shtab.complete(parser, args.shell) + "\n")
         return 0

@@ -9,6 +9,7 @@ Examples:
   skewscope simulate --list                                      the shipped scenarios
   skewscope simulate gpu-hw-slowdown --out hot/                  64 ranks, one of them too hot
   skewscope simulate healthy-training --ranks 1024 --out big/    another size of its first job
+  skewscope simulate gpu-slow-silent --ranks 4096 --steps 500 --operations 20 --out ops/   135 million operations
   skewscope simulate gpu-slow-silent --ranks 16 --with kineto --out slow/   traces for `skewscope analyze slow/kineto`
 """
 
@@ -25,6 +26,7 @@ from . import _files, _work
 
 if TYPE_CHECKING:
     from ..simulate import Simulation
+    from ..simulate.scenario import Scenario
 
 EXTRAS = ("kineto", "flight-recorder", "expositions", "samples")
 
@@ -42,6 +44,12 @@ class Simulate:
         add("--steps", type=_work.whole_number, metavar="N", help="steps of the scenario's first job")
         add("--with", dest="extras", default="", metavar="WHAT",
             help=f"more files, separated by commas: {', '.join(EXTRAS)}")  # fmt: skip
+        add(
+            "--operations",
+            type=_work.whole_number,
+            metavar="STEPS",
+            help="write every operation and call of every rank instead, in files of so many steps (dp, tp, pp)",
+        )
         add("--list", action="store_true", help="list the shipped scenarios and do nothing else")
         add("--json", action="store_true", help="print JSON: of the list, or the truth")
 
@@ -57,6 +65,8 @@ class Simulate:
         extras = _extras(args.extras)
         chosen = scenario(args.scenario).sized(args.ranks or 0, args.steps or 0)
         folder = _files.make_folder(Path(args.out), "--out")
+        if args.operations:
+            return _operations(chosen, folder, args)
         detail = True if set(extras) & {"kineto", "flight-recorder"} else None
         made = simulate(chosen, args.seed, detail=detail)
         told = [f"{name}.parquet" for name in _files.write_tables(folder, made.tables)]
@@ -70,6 +80,20 @@ class Simulate:
         for name in ("truth.json", *told):
             print(folder / name)
         return 0
+
+
+def _operations(chosen: Scenario, folder: Path, args: argparse.Namespace) -> int:
+    """Write what every rank of the first job does, range of steps by range of steps."""
+    from ..simulate.partitions import write
+
+    with _work.progress("simulating") as moved:
+        told = write(chosen, folder, seed=args.seed, steps_per_part=args.operations, progress=moved)
+    if args.json:
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        return 0
+    for path in sorted(folder.iterdir()):
+        print(path)
+    return 0
 
 
 def _extras(text: str) -> list[str]:

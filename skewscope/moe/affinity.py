@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from ..errors import UsageError
 from .pack import pack
@@ -181,6 +180,8 @@ def _worth(where: Gpus, pairs: Floats, layer: int, gpus: int, forward_only: bool
 
 def _assigned(worth: Floats) -> Gpus:
     """Return GPUs [E] of equally many experts with the most worth in sum: worth [E, G]."""
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
     each = len(worth) // worth.shape[1]
     columns: Gpus = linear_sum_assignment(np.repeat(worth, each, axis=1), maximize=True)[1] // each
     return columns

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from .migration import aligned, holds
 from .placement import Placement
@@ -51,6 +50,8 @@ def assignment(worth: NDArray[Any]) -> NDArray[np.int64]:
     >>> assignment(np.array([[0, 1], [1, 0]])).tolist()
     [1, 0]
     """
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
     columns: NDArray[np.int64] = linear_sum_assignment(worth, maximize=True)[1]
     return columns
 

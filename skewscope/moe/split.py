@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog  # type: ignore[import-untyped]
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
 
 from .placement import Floats, Placement
 
@@ -73,6 +71,9 @@ def _layer(load: Floats, held: NDArray[np.int32]) -> tuple[Floats, float, NDArra
     slots = held.size
     if not load.any():
         return np.zeros(slots), 0.0, np.zeros(0, np.int64)
+    from scipy.optimize import linprog  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+
     unit = load.sum() / gpus
     slot = np.arange(slots)
     cost = np.zeros(slots + 1)

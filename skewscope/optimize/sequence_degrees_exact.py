@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped]
 
 from .sequence_cost import Cost
 from .sequence_degrees import Devices, Layout, layout, times
@@ -51,6 +50,8 @@ def _groups(devices: Devices) -> Array:
 
 def _solve(lengths: Array, cost: Cost, devices: Devices, groups: Array, nodes: int) -> Any:  # noqa: ANN401 - scipy's own
     """Return scipy's result; variables are x[sequence, group], then y[group] (is formed), then C over the start's."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped]
+
     start = layout(lengths, cost, devices)
     time = times(lengths, cost, devices)[np.log2(groups).astype(int)].T / start.time
     many, sizes = len(lengths), len(groups)

@@ -130,11 +130,15 @@ def recommend(
     """Return the recommendations of a report: for its culprits, with gains measured on the recorded rounds.
 
     `tables` are canonical and derived ones, `findings` those of the report document. Where the recording shows no
-    rounds of workers to replay, the gains stay the best case of each repair.
+    rounds of workers to replay, or no culprit costs time in each step (a hang), the gains stay the best case of each
+    repair.
     """
-    if not any(one["role"] == "culprit" for one in findings):
+    culprits = [one for one in findings if one["role"] == "culprit"]
+    if not culprits:
         return []
     try:
+        if not any(one["cost"]["seconds_per_step"] for one in culprits):
+            raise UsageError("nobody costs time in each step")
         job = _job(tables, dict(parallelism or {}), Wanted())
     except UsageError:
         from ..reports.recommend import recommend as best_case

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 from ..errors import UsageError
 
 Section = TypeVar("Section")
+MOST = sys.float_info.max  # no infinity, no whole number that no float holds
+END = 1 << 63  # of whole numbers
 
 
 def known(name: str, names: Sequence[str], where: str) -> str:
@@ -59,7 +62,7 @@ def checked(one: dataclasses.Field[Any], value: object, where: str) -> Any:  # n
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
 
 
 def _is_words(value: object) -> bool:
@@ -72,7 +75,7 @@ def _is_texts(value: object) -> bool:
 
 FORMS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "float": ("a number", _is_number),
-    "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "int": ("a whole number", lambda value: isinstance(value, int) and _is_number(value) and abs(value) < END),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
     "str": ("text", lambda value: isinstance(value, str)),
     "tuple[str, ...]": ('a list of texts, as ["a", "b"]', _is_words),

@@ -62,7 +62,7 @@ class Policy:
             return cls.parse(tomllib.loads(path.read_text("utf-8")), str(path))
         except OSError as error:
             raise UsageError(f"cannot read the policy {path}: {error.strerror or error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
             raise UsageError(f"the policy {path} is not valid TOML: {error}") from None
 
     @classmethod

@@ -46,11 +46,12 @@ def names() -> list[str]:
 
 
 def _documents() -> dict[str, Callable[[], Schema]]:
-    from . import action_schema, replay_schema, site_schema
+    from . import action_schema, compare_schema, look_alikes_schema, replay_schema, site_schema, view_schema
 
     own = {REPORT: report, BENCH: bench, INCIDENT: incident, PLAN: plan}
     acting = {"action": action_schema.parts, "retest": replay_schema.retest, "replay": replay_schema.replay}
-    parts = {**acting, **site_schema.SITE}
+    parts = {"look_alikes": look_alikes_schema.look_alikes, **acting, **site_schema.SITE, "view": view_schema.schema,
+             **compare_schema.RUNS}  # fmt: skip
     return {**own, **{f"skewscope.{name}/1": partial(_headed, name, made) for name, made in parts.items()}}
 
 

@@ -141,7 +141,7 @@ def load(place: Path | Traversable) -> Scenario:
         content = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{place}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise UsageError(f"{place}: not TOML: {error}") from None
     return parse(content, place.name.removesuffix(".toml"), str(place))
 

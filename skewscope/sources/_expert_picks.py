@@ -16,6 +16,8 @@ Array = np.ndarray[Any, Any]
 WINDOW_TOKENS = 1024  # a trace without steps is cut into runs of so many tokens
 PADDING_RUN = 64  # so many tokens in a row with the same two or more experts are padding or a warm-up
 MOST_COUNTS = 1 << 27  # steps x layers x experts of one file
+LEAST_PAIRS = 1 << 20  # cells of a table of pairs that any two layers may have; more need picks that could fill them
+CELLS_OF_PICK = 256
 MOST_PICKS = 64
 CHUNK_TOKENS = 1 << 14
 
@@ -63,7 +65,9 @@ class Picks:
     def pair(self, layer: int, ids: Array, next_layer: int, next_ids: Array) -> None:
         """Count all pairs of the experts of the same tokens in two layers, `ids` and `next_ids` [n, k]."""
         width = int(max(ids.max(initial=-1), next_ids.max(initial=-1))) + 1
-        if width <= 0 or width * width * (len(self._pairs) + 1) > MOST_COUNTS:
+        cells = width * width
+        most = min(max(LEAST_PAIRS, CELLS_OF_PICK * ids.size), MOST_COUNTS // (len(self._pairs) + 1))
+        if not 0 < cells <= most:
             return
         found = np.zeros((width, width), dtype=np.int64)
         for first in range(0, len(ids), CHUNK_TOKENS):

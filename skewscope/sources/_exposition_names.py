@@ -1,12 +1,14 @@
-"""Which series of an exposition mean what: of our agent, of dcgm-exporter and of node_exporter."""
+"""Which series of an exposition mean what: of our agent, dcgm-exporter, node_exporter and inference engines."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
-from ..metrics import METRICS
+from ..metrics import METRICS, engine_names
 from ..signals.identity import identify
-from . import _dcgm_names, _node_exporter_names
+from . import _dcgm_names, _node_exporter_names, _telemetry_file
 from ._telemetry_series import XID, Meaning, Series
 
 PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
@@ -15,6 +17,7 @@ OWN = frozenset(
 )
 # Where a scrape or an exporter says which host it is; a port after it is cut.
 NODE_LABELS = ("Hostname", "hostname", "nodename", "kubernetes_node", "instance")
+ENGINE_NUMBER = re.compile(r"(?:vllm|sglang|trtllm|tensorrt[-_]llm)[-_.:]?(\d{1,5})(?=[-_.]|$)", re.IGNORECASE)
 OF_MIG = ("GPU_I_ID", "GPU_I_PROFILE")
 
 
@@ -36,6 +39,38 @@ def series(name: str, labels: Mapping[str, str]) -> tuple[Series, ...] | None:
     if name.startswith("node_"):
         return _node_exporter_names.series(name, labels, node)
     return _of_dcgm(name, labels, node) if name.startswith("DCGM_") else None
+
+
+def engine(name: str, labels: Mapping[str, str], endpoint: str) -> tuple[str, Series] | None:
+    """Return (the engine's name of it, what it means) of a series of an inference engine, None for any other.
+
+    The scrape's `instance` tells replicas apart, else what the file is of (`endpoint`). Series that are one of ours are
+    added, or the worst of them counts, as the agent does.
+
+    >>> engine("vllm:num_requests_running", {"model_name": "m", "instance": "n1:8000"}, "f")[1].meaning.labels
+    'engine=vllm,model=m,replica=n1:8000'
+    """
+    theirs, suffix = engine_names.known(name)
+    if not theirs:
+        return None
+    kind, model, replica = engine_names.who(theirs, labels, labels.get("instance") or endpoint)
+    ours = engine_names.TOLD[theirs][1]
+    whose = {"engine": kind, "model": model, "replica": replica}
+    if suffix == "_bucket":
+        whose["le"] = labels.get("le", "")
+    text = identify(ours + suffix, whose)[3]
+    over = "max" if ours in engine_names.WORST else "sum"
+    return theirs, Series(Meaning(ours + suffix, text, over=over), node=host(labels))
+
+
+def endpoint(path: Path) -> str:
+    """Return what tells an engine from others, by the file of its page: the host, and its number or port in the name.
+
+    >>> endpoint(Path("n3/vllm-8001_1700000000.prom")), endpoint(Path("n3/metrics.prom"))
+    ('n3:8001', 'n3')
+    """
+    told = ENGINE_NUMBER.search(path.name)
+    return _telemetry_file.node_of(path) + (f":{told[1]}" if told else "")
 
 
 def host(labels: Mapping[str, str]) -> str:

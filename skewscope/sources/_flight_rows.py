@@ -131,8 +131,11 @@ def coded(values: Sequence[str]) -> Coded:
     >>> coded(["a", "b", "a"]).codes.tolist()
     [0, 1, 0]
     """
-    place = {value: code for code, value in enumerate(dict.fromkeys(values))}
-    return Coded(np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values)), list(place))
+    # Half a letter (a lone surrogate, as JSON and pickles can hold) would end the writing of any table.
+    written = {value: value.encode("utf-8", "replace").decode() for value in dict.fromkeys(values)}
+    place = {text: code for code, text in enumerate(dict.fromkeys(written.values()))}
+    codes = {value: place[text] for value, text in written.items()}
+    return Coded(np.fromiter(map(codes.__getitem__, values), dtype=np.int64, count=len(values)), list(place))
 
 
 @lru_cache(maxsize=4096)

@@ -23,7 +23,7 @@ WARNINGS_OF_ONE_KIND = 3
 
 
 def gather(
-    paths: Sequence[Path], *, workers: int | None = 0, progress: Progress | None = None, dask: str | None = "",
+    paths: Sequence[Path | str], *, workers: int | None = 0, progress: Progress | None = None, dask: str | None = "",
     detail: bool = False,
 ) -> Recording:  # fmt: skip
     """Return all that files and folders hold of one job; the format of each file is found from its content.
@@ -34,7 +34,7 @@ def gather(
 
     Raises UsageError for a path that does not exist, NothingReadable where no file gives a row.
     """
-    found, refused = files([Path(path) for path in paths])
+    found, refused = files(paths)
     drafts = read_all(found, workers or 0, progress, dask or "", detail)
     ordered = [drafts[path] for path in found]
     _gather_parts.join(ordered)

@@ -7,9 +7,11 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from ..errors import UsageError
 from ..recording import Input
+from . import _remote
 
 EXTENSIONS = re.compile(r"(\.(json|jsonl|gz|pt|trace|txt|log|csv|parquet|pkl|pickle|ndjson))+$", re.I)
 STRONG = re.compile(r"(?:^|[^a-z])(?:rank|worker)[_-]?(\d{1,7})(?!\d)", re.I)
@@ -17,18 +19,25 @@ RING = re.compile(r"-r(\d{1,7})-\d+(?:\.\d+)*\.ring(?:\.gz)?$")
 WEAK = re.compile(r"(?:^|[_-])(\d{1,5})$")  # longer ones are dates and process ids
 
 
-def files(paths: Sequence[Path]) -> tuple[list[Path], list[Input]]:
+def files(paths: Sequence[Path | str]) -> tuple[list[Path], list[Input]]:
     """Return the regular files in `paths`, sorted per folder and each once, and a line for what cannot be read.
 
-    Hidden files inside folders are skipped. Raises UsageError naming a path that does not exist.
+    A text may be the URL of a file, folder or pattern in a store. Hidden files inside folders are skipped. Raises
+    UsageError naming a path that does not exist.
     """
     found: list[Path] = []
     refused: list[Input] = []
     seen: set[str] = set()
-    for path in paths:
+    for given in paths:
+        if isinstance(given, str) and _remote.is_url(given):
+            if (local := _local(given)) is None:
+                _take(given, seen, found, refused)
+                continue
+            given = local
+        path = Path(given)
         if not os.path.lexists(path):
             raise UsageError(f"no such file or folder: {path}")
-        for item in _walk(Path(path), seen) if path.is_dir() else [Path(path)]:
+        for item in _walk(path, seen) if path.is_dir() else [path]:
             if isinstance(item, Input):
                 refused.append(item)
             elif (reason := _refusal(item)) != "":
@@ -37,6 +46,26 @@ def files(paths: Sequence[Path]) -> tuple[list[Path], list[Input]]:
                 seen.add(real)
                 found.append(item)
     return found, refused
+
+
+def _local(url: str) -> str | None:
+    """Return the path that a `file://` URL names, None for other URLs."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() != "file" or "::" in url:
+        return None
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{url}: names the machine {parts.netloc!r}; a file of this one is file:///PATH")
+    return unquote(parts.path)
+
+
+def _take(url: str, seen: set[str], found: list[Path], refused: list[Input]) -> None:
+    """Add the files at a URL, each once."""
+    there, lost = _remote.found(url)
+    refused += lost
+    for one in there:
+        if one.url not in seen:
+            seen.add(one.url)
+            found.append(one)
 
 
 def unreadable(path: Path | str, reason: str, format_name: str = "", rank: int = -1) -> Input:

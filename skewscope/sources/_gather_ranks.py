@@ -78,18 +78,23 @@ def table(drafts: Sequence[Draft], given: pd.DataFrame) -> pd.DataFrame:
     facts: dict[int, dict[str, Any]] = {}
     for row in given.to_dict("records"):
         known = facts.setdefault(int(row["rank"]), {"job": row["job"]})
-        known.update({name: row[name] for name in ("node", "gpu_uuid") if row[name] and not known.get(name)})
+        known.update(
+            {name: row[name] for name in ("node", "gpu_uuid", "gpu_model") if row[name] and not known.get(name)}
+        )
         known.update({name: row[name] for name in FIELDS if row[name] >= 0 and known.get(name, -1) < 0})
     seen = {rank for draft in drafts for _, rank in draft.holds} | set(facts) | set(host)
     ranks = sorted(rank for rank in seen if rank >= 0)
     if not ranks:
         return empty("ranks")
     rows = [facts.get(rank, {}) for rank in ranks]
+    model = {draft.rank: str(draft.reading.job["gpu_model"]) for draft in drafts if draft.reading.job.get("gpu_model")}
     columns: dict[str, Any] = {name: np.array([int(row.get(name, -1)) for row in rows]) for name in FIELDS}
     return frame("ranks", {
         "job": [row.get("job", "job") for row in rows], "rank": np.array(ranks),
         "node": [host.get(rank) or row.get("node", "") for rank, row in zip(ranks, rows, strict=True)],
-        "gpu_uuid": [row.get("gpu_uuid", "") for row in rows], **columns,
+        "gpu_uuid": [row.get("gpu_uuid", "") for row in rows],
+        "gpu_model": [model.get(rank) or row.get("gpu_model", "") for rank, row in zip(ranks, rows, strict=True)],
+        **columns,
     })  # fmt: skip
 
 

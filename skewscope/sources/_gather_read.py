@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
@@ -13,8 +13,8 @@ import numpy as np
 
 from ..catalogue import rooms
 from ..contracts import Coded, Columns, Reading, Source
-from ..errors import Unreadable
-from . import _bytes
+from ..errors import Unreadable, UsageError
+from . import _bytes, _cache, _remote
 from ._gather_find import name_rank
 
 Span = tuple[int, int]  # first and last time in ns, (-1, -1) where there are none
@@ -27,6 +27,8 @@ TIMED = {
 }  # fmt: skip
 PER_RANK = ("steps", "ops", "collectives", "operators", "device_work", "allocations")
 LONGEST_REASON = 400
+MANY = ("kineto", "flight-recorder")  # formats of hundreds of files a job: asked first
+SURE = 0.95  # a claim that no two readers make of the same file
 NEVER = 2**63 - 1
 
 
@@ -69,8 +71,12 @@ def known_formats() -> str:
 
 def read_one(path: Path, detail: bool = False) -> Draft:
     """Return what one file holds, `detail` of traces included; every failure is a reading with status 'unreadable'."""
-    reading = _read(path, detail)
-    draft = Draft(reading, folder=str(path.parent))
+    try:
+        with _remote.at_hand(path):
+            reading = _cache.remembered(path, detail, lambda: _read(path, detail))
+    except (Unreadable, UsageError) as error:
+        reading = _failed(path, "", str(error))
+    draft = Draft(_remote.named(reading, path), folder=_remote.folder_of(path))
     if not draft.readable:
         draft.rank = name_rank(path.name)[0]
     else:
@@ -88,12 +94,8 @@ def _read(path: Path, detail: bool) -> Reading:
         return _failed(path, "", str(error))
     if not head.strip():
         return _failed(path, "", "empty file" if not head else "nothing but blanks")
-    claims = sorted(((_claim(reader, head, path.name), reader.format, reader) for reader in readers()),
-                    key=lambda claim: (-claim[0], claim[1]))  # fmt: skip
     reasons: list[tuple[str, str]] = []
-    for surety, format_name, reader in claims:
-        if surety <= 0:
-            break
+    for format_name, reader in _claimants(head, path.name):
         try:
             return getattr(reader, "read_detail", reader.read)(path) if detail else reader.read(path)
         except (Unreadable, OSError) as error:
@@ -105,6 +107,18 @@ def _read(path: Path, detail: bool) -> Reading:
     if len(reasons) == 1:
         return _failed(path, *reasons[0])
     return _failed(path, reasons[0][0], "; ".join(f"as {name}: {reason}" for name, reason in reasons))
+
+
+def _claimants(head: bytes, name: str) -> Iterator[tuple[str, Source]]:
+    """Give the readers that claim a file, the surest first; the others are asked only after one of MANY has failed."""
+    asked = [reader for reader in readers() if reader.format in MANY]
+    sure = next((reader for reader in asked if _claim(reader, head, name) >= SURE), None)
+    if sure is not None:
+        yield sure.format, sure
+    claims = ((_claim(reader, head, name), reader.format, reader) for reader in readers() if reader is not sure)
+    for surety, format_name, reader in sorted(claims, key=lambda claim: (-claim[0], claim[1])):
+        if surety > 0:
+            yield format_name, reader
 
 
 def _claim(reader: Source, head: bytes, name: str) -> float:
@@ -138,7 +152,7 @@ def _file_under_rank(draft: Draft, name: str) -> None:
 WHOLE_JOB = (
     "job-file", "canonical-table", "exposition-page", "nvidia-smi-xml", "kernel-log-text", "dcgm-csv", "balance-log",
     "eplb-load-stats", "expert-array", "expert-counts-csv", "expert-counts-json", "expert-map", "expert-pairs-csv",
-    "route-log",
+    "route-log", "nccl-debug-log", "nccl-ras",
 )  # fmt: skip
 
 

@@ -13,16 +13,16 @@ MONTHS = {name: number for number, name in enumerate(
     (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"), 1)}  # fmt: skip
 _CLOCK = rb"(\d\d):(\d\d):(\d\d)((?:[.,]\d+)?)"
 _LEVEL = rb"(?:<\d+>|[a-z0-9]+ *:[a-z]+ *: *)?"  # of `dmesg -r` and `dmesg -x`
-SINCE_BOOT = re.compile(rb"\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? ?")
+SINCE_BOOT = re.compile(rb"\[ *(\d{1,9}\.\d+)\](?:\[ *[TC]\d+\])? ?")
 TAG = re.compile(rb"(\S+) kernel:? ?")
 MONOTONIC = re.compile(_LEVEL + SINCE_BOOT.pattern)
-CTIME = re.compile(_LEVEL + rb"\[\w{3} (\w{3}) +(\d+) " + _CLOCK + rb" (\d{4})\] ?")
+CTIME = re.compile(_LEVEL + rb"\[\w{3} (\w{3}) +(\d{1,2}) " + _CLOCK + rb" (\d{4})\] ?")
 ISO = re.compile(
     _LEVEL + rb"(?:\w{3} )?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?)( ?Z| UTC|[+-]\d\d:?\d\d)?(?: [A-Z]{2,5})? "
 )
-SYSLOG = re.compile(rb"(?:<\d+>)?(\w{3}) +(\d+) " + _CLOCK + rb" (?=\S+ kernel:)")
+SYSLOG = re.compile(rb"(?:<\d+>)?(\w{3}) +(\d{1,2}) " + _CLOCK + rb" (?=\S+ kernel:)")
 EPOCH = re.compile(rb"(\d{10}\.\d+) (?=\S+ kernel:)")
-KMSG = re.compile(rb"\d+,\d+,(\d+),[^;]*;")
+KMSG = re.compile(rb"\d+,\d+,(\d{1,15}),[^;]*;")
 CLOCK_SET = re.compile(rb"setting system clock to .*\((\d{10})\)")  # what the real-time clock said while booting
 FIRST_LINE = b"Linux version "
 A_DAY = timedelta(days=1)
@@ -89,7 +89,7 @@ def _moment(year: int, month: bytes, day: bytes, hours: bytes, minutes: bytes, s
     try:
         return datetime(year, MONTHS.get(month, 0), int(day), int(hours), int(minutes), min(int(seconds), 59),
                         int(part[1:7].ljust(6, b"0")), UTC)  # fmt: skip
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

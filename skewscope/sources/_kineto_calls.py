@@ -54,7 +54,7 @@ def add_kernels(table: CallTable, rows: Rows, mark: Marks, rank: int) -> list[st
     count = len(found["start"])
     if not count:
         return []
-    known = _with_recorded(found, rows)
+    known = with_recorded(found, rows)
     texts, kernel_names = rows.names.values, rows.kernels.names.values
     parts = [_text_codes(table, kernel_names, part) for part in (operation, _algo, _proto)]
     op, algo, proto = (part[found["name"]] for part in parts)
@@ -63,7 +63,7 @@ def add_kernels(table: CallTable, rows: Rows, mark: Marks, rank: int) -> list[st
     group = _text_codes(table, texts, str)[known["group"]]
     size = np.array([element(text)[1] for text in texts], dtype=np.int64)[known["dtype"]]
     moved = np.maximum(known["count_in"], known["count_out"])
-    launch = launch_times(rows, found["correlation"])
+    launch, _ = launch_times(rows, found["correlation"])
     point = _point_to_point(table, known, op, rank)
     group = np.where(point[0] >= 0, point[0], group)
     numbered = (known["seq"] >= 0) & (point[0] < 0)
@@ -94,7 +94,7 @@ def _proto(name: str) -> str:
     return algorithm(name)[1]
 
 
-def _with_recorded(found: dict[str, Array], rows: Rows) -> dict[str, Array]:
+def with_recorded(found: dict[str, Array], rows: Rows) -> dict[str, Array]:
     """Return collective arguments of each kernel: its own, else those of the host call with its external id."""
     told = rows.recorded.done()
     names = rows.names.values

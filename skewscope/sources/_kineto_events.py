@@ -126,6 +126,11 @@ class Decoder:
             found = self._read(text, end, pieces)
         return found
 
+    def every(self, text: bytes, end: int, like: Decoder) -> list[Event]:
+        """Return all events of the block, their times read as `like` read them."""
+        self._type = like._type
+        return self._read(text, end, None)
+
     def _read(self, text: bytes, end: int, pieces: list[bytes] | None) -> list[Event]:
         try:
             return self._parse(b"[%b]" % (text[:end] if pieces is None else b",".join(pieces)))

@@ -38,6 +38,7 @@ class Identity:
     trace_id: str = ""
     base_ns: int = 0
     has_device: bool = False
+    gpu_model: str = ""
     groups: dict[str, Group] = field(default_factory=dict)
     parallelism: dict[str, int] = field(default_factory=dict)
 
@@ -57,9 +58,21 @@ def identity(header: bytes, file_name: str) -> Identity:
         trace_id=str(found.get("trace_id") or ""),
         base_ns=max(0, number(found.get("baseTimeNanoseconds"))),
         has_device=bool(found.get("deviceProperties")),
+        gpu_model=_model(found.get("deviceProperties")),
         groups=groups,
         parallelism=_parallelism(groups),
     )
+
+
+def _model(listed: object) -> str:
+    """Return the name of the devices, "" where they differ or have none.
+
+    >>> _model([{"id": 0, "name": "NVIDIA H200"}, {"id": 1, "name": "NVIDIA H200"}])
+    'NVIDIA H200'
+    """
+    devices = listed if isinstance(listed, list) else []
+    names = {str(device.get("name") or "") for device in devices if isinstance(device, dict)}
+    return names.pop() if len(names) == 1 else ""
 
 
 def read_header(header: bytes) -> dict[str, Any]:

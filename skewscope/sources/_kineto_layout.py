@@ -95,19 +95,17 @@ class Scan:
         key = self.keys
         if not len(key):
             return []
-        phase = key + 4 + len(way.colon)
-        if not self.has(key + 4, way.colon).all() or not (self._at(phase + 1) == ord('"')).all():
+        told = self._word(key + 4)  # the colon, the phase and the quote behind it
+        phase = (told >> np.uint64(8 * len(way.colon))).astype(np.uint16)
+        if len(way.colon) > WORD - 2 or not _begins(told, way.colon).all() or not (phase >> 8 == ord('"')).all():
             return None
-        complete = self._at(phase) == ord("X")
+        complete = phase & 0xFF == ord("X")
         start = key - len(way.opening)
         first = start[complete]
         if len(first) and (first[0] < 0 or not self.has(first, way.head).all()):
             return None
         picked = self._picked(first + len(way.head), way, host=host)
         return None if picked is None else self._cut(np.flatnonzero(complete)[picked], start, way)
-
-    def _at(self, place: Array) -> Array:
-        return np.asarray(self._bytes[np.minimum(place, self.end - 1)])
 
     def _picked(self, category: Array, way: Layout, *, host: bool) -> Array | None:
         """Return the wanted rows by category, and by category and name; None where a name is not where it should be."""

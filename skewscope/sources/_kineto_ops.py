@@ -17,7 +17,8 @@ OPS = ("kernel", "memcpy", "memset", "cpu", *SPANS)
 CPU = OPS.index("cpu")
 NAMED = 200  # names kept: those with the largest total time
 LONG_NS = 1_000_000  # host operators above keep their name
-OP = {"start": "i8", "end": "i8", "op": "i1", "name": "i4", "stream": "i4", "bytes": "i8", "launch": "i8", "step": "i4"}
+OP = {"start": "i8", "end": "i8", "op": "i1", "name": "i4", "stream": "i4", "bytes": "i8", "launch": "i8",
+      "launch_end": "i8", "step": "i4"}  # fmt: skip
 DEVICE_STRIDE = 100_000  # streams of several devices in one process are told apart by this
 
 
@@ -41,19 +42,25 @@ def op_table(rows: Rows, mark: Marks) -> dict[str, Any]:
     return {**table, "names": (rows.kernels if on_device else rows.operators).names.values}
 
 
-def launch_times(rows: Rows, correlation: Array) -> Array:
-    """Return when the host launched the device work of each correlation id, -1 where unseen."""
+def launch_times(rows: Rows, correlation: Array) -> tuple[Array, Array]:
+    """Return when the host began and ended launching the device work of each correlation id, -1 where unseen."""
     known = rows.launches.done()
     if not len(known["correlation"]):
-        return np.full(len(correlation), -1)
+        return np.full(len(correlation), -1), np.full(len(correlation), -1)
     order = np.argsort(known["correlation"], kind="stable").astype(np.int32)
     ids = known["correlation"][order]
 
     def found(wanted: Array) -> Array:
         place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-        return np.where((ids[place] == wanted) & (wanted >= 0), known["start"][order[place]], -1)
+        return np.where((ids[place] == wanted) & (wanted >= 0), order[place], -1)
 
-    return by_chunks(found, "i8", correlation)
+    row = by_chunks(found, "i4", correlation)
+    begun, ended = (by_chunks(partial(_of_launch, known[name]), "i8", row) for name in ("start", "end"))
+    return begun, ended
+
+
+def _of_launch(times: Array, row: Array) -> Array:
+    return np.where(row >= 0, times[row], -1)
 
 
 def device_steps(mark: Marks, start: Array, launch: Array) -> Array:
@@ -100,13 +107,13 @@ def coded(values: list[str], codes: Array, weight: Array, keep: Array) -> Coded:
 
 def _device(rows: Rows, mark: Marks) -> dict[str, Array]:
     found = rows.device
-    launch = launch_times(rows, found.pop("correlation"))
+    launch, launch_end = launch_times(rows, found.pop("correlation"))
     rows.launches = Columns(rows.launches.types)
     start = found.pop("start")
     stream = streams(found.pop("stream"), found.pop("device"), several=len(rows.devices) > 1)
     return {
         "start": start, "end": found.pop("end"), "op": found.pop("kind"), "name": found.pop("name"), "stream": stream,
-        "bytes": found.pop("bytes"), "launch": launch,
+        "bytes": found.pop("bytes"), "launch": launch, "launch_end": launch_end,
         "step": by_chunks(partial(device_steps, mark), "i4", start, launch),
     }  # fmt: skip
 
@@ -123,5 +130,5 @@ def _operators(rows: Rows, mark: Marks, thread: Array, spans: Array) -> dict[str
     return {
         "start": start[own], "end": end[own], "op": np.full(len(own), CPU), "name": found["name"][own],
         "stream": thread[lane[own]] if len(own) else own, "bytes": unknown, "step": mark.host.of(start[own]),
-        "launch": unknown,
+        "launch": unknown, "launch_end": unknown,
     }  # fmt: skip

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from ._kineto_columns import Array, Columns, Judged, Names, numbers, outermost, times
+from ._kineto_columns import Array, Columns, Judged, Names, number, numbers, outermost, times
 from ._kineto_events import Args, DeviceArgs, Event, arguments
 from ._kineto_names import WAITING, is_communication, phase
 from ._kineto_shapes import call_shape, first_tokens
@@ -43,7 +43,7 @@ class Rows:
         self.names, self.lanes = Names(), Names()
         device = {**SPAN, "kind": "i1", "stream": "i8", "device": "i2", "correlation": "i8", "bytes": "i8"}
         self.device, self.calls, self.recorded = Columns(device), Columns(CALL), Columns(CALL)
-        self.launches = Columns({"correlation": "i8", "start": "i8"})
+        self.launches = Columns({"correlation": "i8", "start": "i8", "end": "i8"})
         self.marks = Columns({**SPAN, "lane": "i4", "on_device": "?"})
         self.operator_rows = Columns({**SPAN, "lane": "i4"})
         self.gloo_calls, self.gloo_work = Columns(GLOO), Columns(GLOO)
@@ -115,7 +115,8 @@ class Rows:
         try:
             return np.array(values, dtype=np.int64)
         except (TypeError, ValueError, OverflowError):
-            return self.lanes.codes(values).astype(np.int64)
+            known = (number(value) if isinstance(value, int) else self.lanes.codes([value])[0] for value in values)
+            return np.fromiter(known, dtype=np.int64, count=len(values))
 
     def _add_calls(self, table: Columns, chosen: list[Args], rows: Array, **known: Array) -> None:
         """Add calls: `chosen` [rows] arguments, `rows` the rows of the `known` columns."""
@@ -144,7 +145,9 @@ class Rows:
 
     def _add_launches(self, events: list[Event]) -> None:
         correlation = numbers([one.correlation for one in arguments(events, DeviceArgs)])
-        self.launches.add(correlation=correlation, start=times([event.ts for event in events]))
+        start = times([event.ts for event in events])
+        end = start + np.maximum(times([event.dur for event in events]), 0)
+        self.launches.add(correlation=correlation, start=start, end=end)
 
     def _add_operators(self, events: list[Event]) -> None:
         name, role = self.operators.codes([event.name for event in events])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from io import BytesIO
+from tokenize import TokenError
 from typing import Any, cast
 
 import numpy as np
@@ -32,7 +33,7 @@ def array(content: bytes) -> Array:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(stream, max_header_size=LONGEST_HEADER)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, TokenError) as error:
         raise Unreadable(f"damaged .npy header: {error}"[:300], AGAIN) from None
     if dtype.hasobject:
         raise Unreadable("a .npy of Python objects, which can hold code", "save it as an array of numbers")
@@ -41,7 +42,7 @@ def array(content: bytes) -> Array:
         count *= size
     size = count * dtype.itemsize
     body = content[stream.tell() : stream.tell() + size]
-    if len(body) < size or not dtype.itemsize or len(shape) > 8:
+    if len(body) < size or not dtype.itemsize or len(shape) > 8 or min(shape, default=0) < 0:
         raise Unreadable(f"the .npy states {shape} of {dtype} and has {len(body):,} bytes of it", AGAIN)
     found = np.frombuffer(body, dtype=dtype, count=count)
     return found.reshape(shape, order="F" if by_columns else "C")

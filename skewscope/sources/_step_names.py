@@ -35,6 +35,8 @@ METRICS = {
     "rx_bytes": "skewscope_host_network_received_bytes", "tx_bytes": "skewscope_host_network_transmitted_bytes",
     "rx_drop": "skewscope_host_network_receive_drops", "tx_drop": "skewscope_host_network_transmit_drops",
     "tcp_retrans_segs": "skewscope_host_tcp_retransmits",
+    # torch.cuda.memory_stats(): counts since the process began
+    "num_alloc_retries": "skewscope_gpu_allocator_retries", "num_ooms": "skewscope_gpu_allocator_failures",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ Array = np.ndarray[Any, Any]
 
 LONGEST_NS = 10**16  # 115 days; a longer step is damage
 LATEST_NS = 2**62
+END = 1 << 63  # of whole numbers
 SIZES = ((1e17, 1.0), (1e14, 1e3), (1e11, 1e6))  # a time of day at least this large is in ns, us, ms; else in s
 
 
@@ -161,11 +162,11 @@ def _array(values: Sequence[int]) -> Array:
 
 
 def _number(value: object) -> float:
-    """Return a number (ints stay exact), NaN for anything else."""
+    """Return a number (ints stay exact), NaN for anything else, such as an int that no float holds."""
     if isinstance(value, bool) or value is None:
         return float("nan")
     if isinstance(value, int | float):
-        return value
+        return value if isinstance(value, float) or abs(value) < END else float("nan")
     try:
         text = str(value).strip()
         return int(text) if text.lstrip("+-").isdecimal() and len(text) < 20 else float(text)

@@ -18,7 +18,7 @@ ENDINGS = re.compile(
 # Words of a file's name that say what it holds, not whose it is; dates and counters do neither.
 TOOLS = re.compile(
     r"(?:^|(?<=[-_.]))(?:skewscope|agent|dcgmi?|node[-_.]exporter|exporter|nvidia|smi|dmon|dmesg|kern|kernel|kmsg|syslog|messages|"
-    r"journal(?:ctl)?|log|metrics?|telemetry|scrapes?|pages?|expositions?|prometheus|fast|slow|before|after|"
+    r"(?:vllm|sglang|trtllm|tensorrt[-_]llm)(?:[-_.:]?\d{1,5})?|journal(?:ctl)?|log|metrics?|telemetry|scrapes?|pages?|expositions?|prometheus|fast|slow|before|after|"
     r"\d{8,}[TZ\d]*|\d{4}-\d\d-\d\d(?:[T_]?[\d:-]*Z?)?)(?=[-_.]|$)", re.IGNORECASE
 )  # fmt: skip
 PCI = re.compile(r"(?:([0-9a-f]+):)?([0-9a-f]{1,4}):([0-9a-f]{1,2})(?:\.([0-7]))?", re.IGNORECASE)
@@ -56,7 +56,7 @@ def moment_ns(text: str) -> int:
         unit = EPOCH.get(len(whole), 0)
         if not unit or (part and not part.isdecimal()):
             return -1
-        return int(whole) * unit + int(part[:9].ljust(9, "0") or 0) * unit // 10**9
+        return _in_64_bits(int(whole) * unit + int(part[:9].ljust(9, "0") or 0) * unit // 10**9)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -65,9 +65,13 @@ def moment_ns(text: str) -> int:
 
 
 def stamp_ns(moment: datetime) -> int:
-    """Return an aware datetime in ns since the Unix epoch, exactly."""
+    """Return an aware datetime in ns since the Unix epoch, exactly; -1 for what lies before it or after 2262."""
     passed = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return ((passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds) * 1000
+    return _in_64_bits(((passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds) * 1000)
+
+
+def _in_64_bits(t_ns: int) -> int:
+    return t_ns if 0 <= t_ns < 1 << 63 else -1
 
 
 def pci_address(text: str) -> str:

@@ -34,7 +34,7 @@ class CanonicalTable:
             return 0.8 if stem in schema.names() else 0.3
         first = head.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
         columns = [part.strip().strip('"') for part in first.split(",")]
-        return 0.95 if len(columns) > 1 and _table_of(columns, stem) else 0.0
+        return 0.95 if len(columns) > 1 and table_of(columns, stem) else 0.0
 
     def read(self, path: Path) -> Reading:
         """Return the rows of one table; raises Unreadable naming the table and the column that does not fit."""
@@ -43,7 +43,7 @@ class CanonicalTable:
             return self._parquet(path) if content == b"PAR1" else self._csv(path)
         except SchemaError as error:
             raise Unreadable(str(error)) from None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
             raise Unreadable(f"damaged table: {error}"[:300]) from None
 
     def _parquet(self, path: Path) -> Reading:
@@ -51,7 +51,7 @@ class CanonicalTable:
             reading, name = self._start(path, file.schema_arrow.names, file.metadata.num_rows)
             for group in range(file.num_row_groups if name else 0):
                 part = file.read_row_group(group, use_threads=False)
-                reading.batches.append((name, _columns(name, part)))
+                reading.batches.append((name, columns_of(name, part)))
         return reading
 
     def _csv(self, path: Path) -> Reading:
@@ -59,7 +59,7 @@ class CanonicalTable:
         table = csv.read_csv(BytesIO(content[: content.rfind(b"\n") + 1]), csv.ReadOptions(use_threads=False))
         reading, name = self._start(path, table.column_names, table.num_rows)
         if name:
-            reading.batches.append((name, _columns(name, table)))
+            reading.batches.append((name, columns_of(name, table)))
         if damage:
             reading.status, reading.error = "partial", damage
         return reading
@@ -67,7 +67,7 @@ class CanonicalTable:
     def _start(self, path: Path, columns: list[str], rows: int) -> tuple[Reading, str]:
         """Return the reading and the table's name, "" where the table is made anew by every analysis."""
         stem = path.name.split(".", 1)[0]
-        name = _table_of(columns, stem) or (stem if stem in schema.names() else "")
+        name = table_of(columns, stem) or (stem if stem in schema.names() else "")
         if not name:
             raise Unreadable(f"columns {', '.join(columns[:6])} fit no canonical table", "see `skewscope schema steps`")
         if schema.table(name).derived or name in RESULTS:
@@ -76,10 +76,10 @@ class CanonicalTable:
         return Reading(str(path), self.format, events=rows), name
 
 
-def _table_of(columns: list[str], stem: str) -> str:
+def table_of(columns: list[str], stem: str) -> str:
     """Return the table whose needed columns are all there; the file's own name first, else the closest fit.
 
-    >>> _table_of(["job", "step", "rank", "phase", "start_ns", "end_ns"], "log")
+    >>> table_of(["job", "step", "rank", "phase", "start_ns", "end_ns"], "log")
     'steps'
     """
     given = set(columns)
@@ -92,7 +92,11 @@ def _table_of(columns: list[str], stem: str) -> str:
     return max(fits)[2] if fits else ""
 
 
-def _columns(name: str, part: pa.Table) -> Columns:
+def columns_of(name: str, part: pa.Table, *, partly: bool = False) -> Columns:
+    """Return the columns of a table that Arrow holds; `partly` lets needed ones be absent.
+
+    Raises SchemaError naming the column that is missing or of the wrong type.
+    """
     declared = schema.table(name).by_name
     types = {field.name: field.type for field in part.schema}
     found = {}
@@ -101,7 +105,7 @@ def _columns(name: str, part: pa.Table) -> Columns:
             where = f"table {name}: column {column!r}"
             found[column] = _column(part.column(column), declared[column].type, types[column], where)
     missing = [column for column in declared.values() if not column.optional and column.name not in found]
-    if missing:
+    if missing and not partly:
         raise SchemaError(f"table {name}: column {missing[0].name!r} is missing; it means: {missing[0].doc}")
     return found
 
@@ -114,7 +118,7 @@ def _column(values: pa.ChunkedArray, wanted: str, given: pa.DataType, where: str
         return _coded(whole if pa.types.is_dictionary(given) else whole.dictionary_encode())
     try:
         if wanted in INTEGERS:  # through floats nanoseconds would lose their end
-            return whole.fill_null(-1).cast(pa.int64()).to_numpy(zero_copy_only=False)
+            return (whole.fill_null(-1) if whole.null_count else whole).cast(pa.int64()).to_numpy(zero_copy_only=False)
         if wanted == "bool":
             return whole.cast(pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False)
         return whole.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False)
@@ -124,4 +128,5 @@ def _column(values: pa.ChunkedArray, wanted: str, given: pa.DataType, where: str
 
 def _coded(found: pa.DictionaryArray) -> Coded:
     values = ["" if value is None else str(value) for value in found.dictionary.to_pylist()]
-    return Coded(found.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype("int64"), values)
+    codes = found.indices.fill_null(-1) if found.null_count else found.indices
+    return Coded(codes.to_numpy(zero_copy_only=False).astype("int64"), values)

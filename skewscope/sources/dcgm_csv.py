@@ -28,7 +28,8 @@ OTHERS = re.compile(r"(?:GPU-(?:I|CI)|GPU \d+ LINK|CPU(?:Core)?|SW|LINK|Switch|C
 MONITOR_ROW = re.compile(
     r"(?:(?P<time>\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{10}(?:\.\d+)?|\d{13}|\d{19})\s+)?GPU (?P<gpu>\d+)\s+(?P<rest>.*)"
 )
-MONITOR_HEAD = re.compile(r"^\s*(?:\S+\s+){0,2}#\s?Entity\b", re.M)
+# Nothing in it gives back what it took: pages of blanks would otherwise cost the cube of their length.
+MONITOR_HEAD = re.compile(r"^[^\S\n]*+(?:\S++[^\S\n]++){0,2}#\s?Entity\b", re.M)
 TIMES = ("timestamp", "time", "ts", "date", "datetime", "t", "time_s", "t_s", "t_ns", "timestamp_us")
 GPUS = ("gpu", "gpuid", "gpu_id", "entity", "entityid", "entity_id", "device", "index", "gpu_index")
 HOSTS = ("host", "hostname", "node", "nodename", "instance")
@@ -81,7 +82,7 @@ class DcgmCsv:
         first = _head_line(text.split("\n"))
         if first is None:
             return 0.0
-        cells = _cells(text.split("\n")[first])
+        cells = _heads(text.split("\n")[first])
         named = sum(NAME.fullmatch(cell) is not None for cell in cells)
         known = sum(_field(cell) is not None for cell in cells)
         return 0.95 if named else 0.7 if known and any(cell.lower() in (*GPUS, *TIMES) for cell in cells) else 0.0
@@ -143,9 +144,21 @@ def _separator(line: str) -> str:
     return max(",\t;", key=line.count)
 
 
-def _cells(line: str) -> list[str]:
-    rows = list(csv.reader([line.lstrip("\ufeff")], delimiter=_separator(line), skipinitialspace=True))
-    return [cell.strip() for cell in rows[0]] if rows else []
+def _cells(line: str, separator: str) -> list[str]:
+    """Return the fields of a line; raises ValueError where it is no row of CSV."""
+    try:
+        cells = next(csv.reader([line.strip("\ufeff\r")], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    return [cell.strip() for cell in cells]
+
+
+def _heads(line: str) -> list[str]:
+    """Return the heads of the columns, none where the line is no row of CSV."""
+    try:
+        return _cells(line, _separator(line))
+    except ValueError:
+        return []
 
 
 def _field(head: str) -> Field | None:
@@ -161,7 +174,7 @@ def _separated(lines: Sequence[str], node: str) -> Table:
     first = _head_line(lines)
     if first is None:
         return table
-    heads = _cells(lines[first])
+    heads = _heads(lines[first])
     separator = _separator(lines[first])
     lowered = [head.lower().strip("#").replace(" ", "_") for head in heads]
     at_time, at_gpu, at_host = (
@@ -175,10 +188,10 @@ def _separated(lines: Sequence[str], node: str) -> Table:
     for number, line in enumerate(lines[first + 1 :], first + 2):
         if not line.strip() or line.startswith("#"):
             continue
-        texts = [text.strip() for text in next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])]
-        if texts == heads:
-            continue
         try:
+            texts = _cells(line, separator)
+            if texts == heads:
+                continue
             if len(texts) != len(heads):
                 raise ValueError(f"{len(texts)} values for {len(heads)} columns")
             gpu = texts[at_gpu] if at_gpu >= 0 else "0"

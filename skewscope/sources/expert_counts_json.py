@@ -94,12 +94,13 @@ def _picks(told: Counts, counts: Array) -> tuple[int, list[str]]:
     found = []
     for layer in told.layers.values():
         picks = sum(layer.expert_frequency)
-        if layer.total_tokens <= 0 or not picks:
+        if not 0 < layer.total_tokens < 1 << 63 or not picks:
             continue
         found.append(picks / layer.total_tokens)
     if not found:
         return -1, []
     top_k = float(np.median(found))
-    if abs(top_k - round(top_k)) > 0.01 or not 0 < round(top_k) <= checks.MOST_PICKED:
+    # The bounds come first: infinity cannot be rounded.
+    if not 0.5 < top_k <= checks.MOST_PICKED + 0.5 or abs(top_k - round(top_k)) > 0.01:
         return -1, [f"{top_k:.3g} picks a token: tokens were dropped, or total_tokens counts others"]
     return round(top_k), []

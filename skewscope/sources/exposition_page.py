@@ -1,8 +1,8 @@
-"""Saved pages of Prometheus metrics: of skewscope's agent, dcgm-exporter, node_exporter, and of engines on experts.
+"""Saved pages of Prometheus metrics: of skewscope's agent, dcgm-exporter, node_exporter and inference engines.
 
 One page, or many one after another, in the text format or as OpenMetrics, gzip or not. The time of a value is the one
 in its line, else that of its page (a line before it as `date +%s` prints it, `node_time_seconds`, the agent's newest
-collector run), else the file's.
+collector run), else that in the file's name (as `vllm-1700000000.prom`), else the file's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from ..contracts import Reading
 from ..errors import Unreadable
+from ..metrics import engine_names
 from . import _bytes, _expert_rows, _exposition_names, _moe_series, _telemetry_file
 from ._exposition_lines import Lines
 from ._node_exporter_names import slot
@@ -28,7 +29,10 @@ LONGEST_LINE_BYTES = 1 << 20
 OURS = re.compile(
     rb"^(?:# (?:HELP|TYPE) (?:skewscope|DCGM|node)_\w+ |(?:skewscope|DCGM|node)_[\w:]+(?:\{|[ \t]+[-+\dNI]))", re.M
 )
-ENGINES = re.compile(rb"^(?:# (?:HELP|TYPE) )?(?:vllm:eplb_|sglang:eplb_|eplb:expert_)", re.M)
+ENGINES = re.compile(
+    rb"^(?:# (?:HELP|TYPE) )?(?:vllm:|sglang:|trtllm[_:]|eplb:expert_|inference_extension_flow_|dynamo_frontend_)", re.M
+)
+NAMED = re.compile(r"(?<!\d)(?:1[5-9]|2[0-4])\d{8}(?:\d{3})?(?!\d)")  # epoch s or ms in a file's name, 2017 to 2049
 ANY = re.compile(rb"^# TYPE [a-zA-Z_:][\w:]* (?:gauge|counter|histogram|summary|untyped|unknown|info)\s*$", re.M)
 CLOCKS = ("node_time_seconds", "skewscope_collector_last_success_timestamp_seconds")
 WATCHED = ("0x02", "0x03", "0x0604", "0x12")  # PCI classes: network, display, bridges to them, accelerators
@@ -54,13 +58,13 @@ class ExpositionPage:
         """
         page = _Pages()
         damage = page.read(path)
-        t_ns, dropped = page.times(_telemetry_file.changed_ns(path))
+        t_ns, dropped = page.times(taken_ns(path))
         samples = page.samples(t_ns, _telemetry_file.node_of(path))
         experts = page.experts(t_ns)
         if not samples.rows and not samples.xids and not experts:
             raise Unreadable(
                 page.nothing(),
-                "give it pages of skewscope's agent, dcgm-exporter, node_exporter or an engine with EPLB",
+                "give it pages of skewscope's agent, dcgm-exporter, node_exporter, vLLM, SGLang or TensorRT-LLM",
             )
         reading = _telemetry_file.reading(
             path, self.format, [("samples", samples.columns), ("events", samples.events)], page.devices(path)
@@ -71,6 +75,16 @@ class ExpositionPage:
         if damage or page.cut:
             reading.status, reading.error = "partial", damage or "the last line is cut"
         return reading
+
+
+def taken_ns(path: Path) -> int:
+    """Return when a page was saved, ns since the Unix epoch: as the file's name tells, else when it was last written.
+
+    >>> taken_ns(Path("vllm-0_1700000000.prom.gz"))
+    1700000000000000000
+    """
+    told = NAMED.search(path.name)
+    return _telemetry_file.moment_ns(told[0]) if told else _telemetry_file.changed_ns(path)
 
 
 class _Pages:
@@ -85,12 +99,13 @@ class _Pages:
         self._named: set[tuple[str, str, str]] = set()
         self._watched: set[str] = set()
         self._seen_slots = False
-        self._host = ""
+        self._host = self._endpoint = ""
+        self._engines: dict[tuple[str, str], str] = {}  # (engine, our metric) -> its name of it that counts
         self._moe: dict[int, _moe_series.Moe] = {}
 
     def read(self, path: Path) -> str:
         """Read all lines and return the damage of the file, "" for none; a line without an end is left out."""
-        rest = b""
+        rest, self._endpoint = b"", _exposition_names.endpoint(path)
         with _bytes.Stream(path) as stream:
             while block := stream.read(BLOCK_BYTES):
                 whole, line_end, rest = (rest + block).rpartition(b"\n")
@@ -104,9 +119,11 @@ class _Pages:
 
     def _learn(self, name: str, labels: Mapping[str, str]) -> bool:
         experts = _moe_series.meaning(name, labels)
+        engine = self._engine(name, labels)
         if experts is not None:
             self._moe[len(self._told)] = experts
-            self._told.append(())
+        if experts is not None or engine:
+            self._told.append(engine)
             return True
         series = _exposition_names.series(name, labels)
         if name == "node_uname_info":
@@ -123,6 +140,14 @@ class _Pages:
             self._named.add((_exposition_names.host(labels), _telemetry_file.pci_address(device[0]), device[1]))
         self._told.append(series or ())
         return True
+
+    def _engine(self, name: str, labels: Mapping[str, str]) -> tuple[Series, ...]:
+        """Return what a series of an engine means; of an old and a new name of the same the first counts."""
+        told = _exposition_names.engine(name, labels, self._endpoint)
+        if told is None:
+            return ()
+        theirs, meant = told
+        return (meant,) if self._engines.setdefault(engine_names.TOLD[theirs], theirs) == theirs else ()
 
     def _watch(self, labels: Mapping[str, str]) -> None:
         """Note the devices whose links matter, and the bridges right above them."""

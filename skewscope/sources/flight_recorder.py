@@ -104,7 +104,7 @@ def _pickled(content: bytes) -> tuple[Dump, bool]:
         with _plain_pickle.limited_memory(len(content)):  # shared lists unfold when they are checked
             try:
                 return msgspec.convert(loaded, Dump, strict=False), False
-            except (msgspec.ValidationError, OverflowError):
+            except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
                 return _piecewise(_Outline(loaded["entries"], loaded.get("pg_config")))
     except (MemoryError, RecursionError):
         raise Unreadable(_plain_pickle.HOSTILE) from None
@@ -140,7 +140,7 @@ def _piecewise(outline: _Outline) -> tuple[Dump, bool]:
 def _sound(item: object, kind: type[Any]) -> Any:  # noqa: ANN401 - one of two structs
     try:
         return msgspec.convert(item, kind, strict=False)
-    except (msgspec.ValidationError, OverflowError, RecursionError):
+    except (msgspec.ValidationError, OverflowError, RecursionError, UnicodeEncodeError):  # the last of half a letter
         return None
 
 

@@ -76,7 +76,7 @@ class JobFile:
 def _written(content: bytes) -> Job:
     try:
         return msgspec.json.decode(content, type=Job, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"not a job description: {error}"[:300], "write world_size and ranks as numbers") from None
 
 

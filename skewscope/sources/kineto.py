@@ -15,9 +15,11 @@ from ..contracts import Coded, Columns, Reading
 from ..errors import Unreadable
 from ._bytes import COPY_AGAIN, Stream
 from ._kineto_blocks import Blocks
+from ._kineto_call_rows import CallRows
 from ._kineto_calls import CallTable, add_kernels
 from ._kineto_columns import Array, compact
-from ._kineto_events import Decoder
+from ._kineto_detail import detail_tables
+from ._kineto_events import Decoder, Event
 from ._kineto_gloo import add_host_calls
 from ._kineto_identity import Group, Identity, fingerprint, identity, known_groups
 from ._kineto_ops import CPU, LONG_NS, OPS, coded, op_table
@@ -25,7 +27,7 @@ from ._kineto_rows import Rows
 from ._kineto_steps import Marks, marks, step_table
 
 BLOCK_BYTES = 1 << 20
-PEEKED_BYTES = 1 << 16
+SORTED_AT_ONCE = 1 << 14  # events of several blocks: columns are made of many rows sooner than of few
 SURE = (b'"traceEvents"', b'"deviceProperties"', b'"baseTimeNanoseconds"', b'"distributedInfo"')
 LISTED_MEMBERS = 64  # of a larger group each file tells its own rank only
 
@@ -56,10 +58,17 @@ class Kineto:
 
         A damaged file gives status "partial", with all whole events before and around the damage.
         """
-        scan = _scan(path, self.block_bytes, host=None)
+        return self._read(path, None)
+
+    def read_detail(self, path: Path) -> Reading:
+        """Read one trace file as `read` does, with `operators`, `device_work` and `allocations`."""
+        return self._read(path, CallRows())
+
+    def _read(self, path: Path, detail: CallRows | None) -> Reading:
+        scan = _scan(path, self.block_bytes, host=None, detail=detail)
         if not (scan.rows.host or len(scan.rows.device) or len(scan.rows.calls)):
             scan = _scan(path, self.block_bytes, host=True)  # a device was present, but none of its work was recorded
-        return _reading(path, scan)
+        return _reading(path, scan, detail)
 
 
 @dataclass(frozen=True)
@@ -73,21 +82,29 @@ class _Scan:
     cut: bool
 
 
-def _scan(path: Path, block_bytes: int, *, host: bool | None) -> _Scan:
-    """Read the file once; `host` None decides by the header whether host operators are wanted."""
+def _scan(path: Path, block_bytes: int, *, host: bool | None, detail: CallRows | None = None) -> _Scan:
+    """Read the file once; `host` None decides by the header whether host operators are wanted. Fills `detail`."""
     with Stream(path) as stream:
         blocks = Blocks(stream, block_bytes)
-        rows, decoder = None, Decoder()
+        rows, decoder, whole = None, Decoder(), Decoder()
+        waiting: list[Event] = []
         for text, end in blocks:
             if rows is None:
                 wanted = not identity(blocks.header, path.name).has_device if host is None else host
                 rows, decoder = Rows(host=wanted), Decoder(host=wanted)
-            rows.add(decoder.decode(text, end))
+            waiting += decoder.decode(text, end)
+            if len(waiting) >= SORTED_AT_ONCE:
+                rows.add(waiting)
+                waiting = []
+            if detail is not None:
+                detail.add(whole.every(text, end, decoder))
+        rows = rows or Rows(host=False)
+        rows.add(waiting)
         who = identity(blocks.header, path.name)
-        return _Scan(rows or Rows(host=False), decoder, who, stream.damage, blocks.cut)
+        return _Scan(rows, decoder, who, stream.damage, blocks.cut)
 
 
-def _reading(path: Path, scan: _Scan) -> Reading:
+def _reading(path: Path, scan: _Scan, detail: CallRows | None) -> Reading:
     rows, who = scan.rows, scan.who
     if not rows.timed:
         _refuse(scan)
@@ -106,12 +123,16 @@ def _reading(path: Path, scan: _Scan) -> Reading:
     reading.status, reading.error = _state(scan)
     if who.parallelism:
         reading.job["parallelism"] = who.parallelism
+    if who.gpu_model:
+        reading.job["gpu_model"] = who.gpu_model
     if who.node and who.rank >= 0:
         reading.job["hosts"] = {who.rank: who.node}
     every: list[tuple[str, Columns]] = [
         ("steps", _steps(rows, mark, who)), ("ops", _ops(rows, mark, who)), ("collectives", _calls(calls, who)),
         ("groups", _groups(groups, who)),
     ]  # fmt: skip
+    if detail is not None:
+        every += [(name, _moved(columns, who)) for name, columns in detail_tables(detail, rows, mark)]
     reading.batches = [
         (table, {"job": "job", "source": Kineto.format, **columns}) for table, columns in every if columns
     ]
@@ -179,7 +200,17 @@ def _ops(rows: Rows, mark: Marks, who: Identity) -> dict[str, Any]:
         "name": coded(found["names"], found["name"], length, keep), "message_bytes": found["bytes"],
         "start_ns": _absolute(found["start"], who.base_ns), "end_ns": _absolute(found["end"], who.base_ns),
         "launch_ns": _absolute(found["launch"], who.base_ns, known=found["launch"] >= 0),
+        "launch_end_ns": _absolute(found["launch_end"], who.base_ns, known=found["launch_end"] >= 0),
     }  # fmt: skip
+
+
+def _moved(columns: dict[str, Any], who: Identity) -> dict[str, Any]:
+    """Return columns of a detailed table for this rank; times become ns since the epoch."""
+    for name in ("t_ns", "start_ns", "end_ns", "launch_ns", "launch_end_ns"):
+        if name in columns:
+            launch = name.startswith("launch")
+            columns[name] = _absolute(columns[name], who.base_ns, known=columns[name] >= 0 if launch else None)
+    return {"rank": who.rank, **columns} if columns else {}
 
 
 def _calls(table: CallTable, who: Identity) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class LinkProbe:
         content, damage = _bytes.whole(path)
         try:
             probes = msgspec.json.decode(content, type=list[Probe])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"not a whole list of probes: {damage or error}") from None
         pairs: dict[tuple[int, int], dict[str, float]] = {}
         skipped = 0

@@ -20,6 +20,7 @@ from ._bytes import whole
 from ._flight_rows import coded
 from ._nccl_names import operation
 from ._plugin_call import nanoseconds
+from ._whole import Whole
 
 SIGNS = (b'"coll_perf"', b'"p2p_perf"', b'"inspector_output_format_version"')
 
@@ -37,9 +38,9 @@ class _Trace(msgspec.Struct, gc=False):
 
 class _Collective(msgspec.Struct, gc=False):
     coll: str
-    coll_sn: int
+    coll_sn: Whole
     coll_exec_time_us: float
-    coll_msg_size_bytes: int = -1
+    coll_msg_size_bytes: Whole = -1
     coll_algo: str = ""
     coll_proto: str = ""
     event_trace_ts: _Trace | None = None
@@ -47,18 +48,18 @@ class _Collective(msgspec.Struct, gc=False):
 
 class _Transfer(msgspec.Struct, gc=False):
     p2p: str
-    p2p_sn: int
+    p2p_sn: Whole
     p2p_exec_time_us: float
-    p2p_peer: int = -1
-    p2p_msg_size_bytes: int = -1
+    p2p_peer: Whole = -1
+    p2p_msg_size_bytes: Whole = -1
     event_trace_ts: _Trace | None = None
 
 
 class _Header(msgspec.Struct, gc=False):
     id: str | int = ""
     comm_name: str = ""
-    rank: int = -1
-    n_ranks: int = -1
+    rank: Whole = -1
+    n_ranks: Whole = -1
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -72,8 +73,8 @@ class _Record(msgspec.Struct, gc=False):
     coll_perf: _Collective | None = None
     p2p_perf: _Transfer | None = None
     id: str | int = ""  # older output has no header: its fields stand here
-    rank: int = -1
-    n_ranks: int = -1
+    rank: Whole = -1
+    n_ranks: Whole = -1
     hostname: str = ""
 
 

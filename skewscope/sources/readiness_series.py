@@ -32,7 +32,7 @@ class ReadinessSeries:
         content, damage = _bytes.whole(path)
         try:
             found = msgspec.json.decode(content, type=dict[str, list[float | None]])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"not a whole object of lists of numbers: {damage or error}") from None
         times = np.array(found.get("event_time", ()), dtype=float)
         ranks = {int(key): values for key, values in found.items() if key.isdecimal()}

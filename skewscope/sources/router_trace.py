@@ -19,6 +19,7 @@ from ._expert_join import sum_ranks
 from ._expert_picks import MOST_PICKS, Picks, repeated
 from ._expert_rows import length
 from ._lines import Lines
+from ._whole import Rank
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +37,7 @@ class Line(msgspec.Struct):
     top_indices: list[list[int]]
     stage: str = STAGE
     block: str = DECODER
-    rank: int = -1
+    rank: Rank = -1
     num_tokens: int = -1
     topk: int = -1
     mtp_idx: int | None = None

@@ -17,12 +17,13 @@ from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
 
-ENDS = re.compile(r"^(?:[A-Z][A-Z0-9-]*\s+)?\d+\s+(\d+)\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s|$)")
+ENDS = re.compile(r"^(?:[A-Z][A-Z0-9-]*\s+)?\d+\s+(\d{1,15})\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s|$)")
 TIME = re.compile(r"^#.*?\btime_ns=(\d{1,19})")
-RTT = re.compile(r"\brtt:([\d.]+)/")
+RTT = re.compile(r"\brtt:(\d{1,9}(?:\.\d+)?)/")
 SPEED = re.compile(r"\bdelivery_rate (\d+(?:\.\d+)?)([KMG]?)bps")
-SENT = re.compile(r"\bbytes_(?:sent|acked):(\d+)")
-RETRANSMITS = re.compile(r"\bretrans:\d+/(\d+)")
+SENT = re.compile(r"\bbytes_(?:sent|acked):(\d{1,15})")
+RETRANSMITS = re.compile(r"\bretrans:\d+/(\d{1,15})")
+LATEST_NS = (1 << 63) - 1
 PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 BITS = 8
 
@@ -83,7 +84,7 @@ def connections(text: str) -> list[Connection]:
         told = TIME.match(line)
         ends = ENDS.match(line.strip())
         if told:
-            t_ns, current = int(told[1]), None
+            t_ns, current = min(int(told[1]), LATEST_NS), None
         elif ends:
             current = Connection(t_ns, _address(ends[2]), _address(ends[4]), f"{ends[3]}-{ends[5]}")
             current.queued_bytes = int(ends[1])

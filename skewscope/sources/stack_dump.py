@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -53,7 +54,7 @@ class StackDump:
 def stacks(text: str) -> list[list[Frame]]:
     """Return the frames of each thread that has some, newest first, in the order of the text."""
     heads = [found.start() for found in THREAD.finditer(text)]
-    parts = [text[begin:end] for begin, end in zip(heads, [*heads[1:], len(text)], strict=True)]
+    parts = [text[begin:end] for begin, end in pairwise([*heads, len(text)])]
     threads = [[_frame(found) for found in FRAME.finditer(part)] for part in parts]
     named = [thread for part, thread in zip(parts, threads, strict=True) if '"MainThread"' in part.split("\n", 1)[0]]
     return [thread for thread in (named or threads) if thread]

@@ -25,6 +25,7 @@ LINE = re.compile(rb"^[VIWE]\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S+\] (\{.*)$")
 OPERATION = re.compile(r"(?:torch\.ops\.)?_?c10d_functional\.(\w+?)_?(?:\.default)?$")
 FRAME = "entire_frame_compile"
 MOST_MS = 2**31 - 1
+LATEST_US = 2**63 / 1e3  # what is beyond leaves the clock of 64 bits
 
 
 @dataclass
@@ -95,7 +96,7 @@ def _object(text: bytes) -> Any:  # noqa: ANN401 - as JSON is
 def _take(trace: _Trace, told: dict[str, Any], payload: bytes) -> None:
     if "chromium_event" in told:
         event = _object(payload)
-        if isinstance(event, dict) and isinstance(event.get("ts"), int | float):
+        if isinstance(event, dict) and isinstance(event.get("ts"), int | float) and abs(event["ts"]) < LATEST_US:
             trace.now_ns = int(event["ts"] * 1e3)
             if event.get("name") == FRAME:
                 _compiled(trace, event)

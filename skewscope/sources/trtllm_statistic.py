@@ -78,7 +78,7 @@ class TrtllmStatistic:
     def _description(self, path: Path, content: bytes) -> Reading:
         try:
             meta = msgspec.json.decode(content, type=Meta)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"not a whole meta_info.json: {error}"[:300]) from None
         reading = Reading(str(path), self.format, fingerprint=str(path))
         reading.job = {"join": put_together, "meta": meta}

@@ -10,6 +10,7 @@ import msgspec
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._whole import Rank, Whole
 
 LARGEST_CODE = 2**31 - 1
 
@@ -17,9 +18,9 @@ LARGEST_CODE = 2**31 - 1
 class Note(msgspec.Struct):
     """The note as it stands in the file."""
 
-    dumped_at_ns: int
+    dumped_at_ns: Whole
     no_progress_s: float
-    rank: int = -1
+    rank: Rank = -1
 
 
 class WatchdogNote:
@@ -36,7 +37,7 @@ class WatchdogNote:
         content, damage = _bytes.whole(path)
         try:
             note = msgspec.json.decode(content, type=Note, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"not one whole watchdog note: {damage or error}") from None
         code = int(min(max(note.no_progress_s, 0), LARGEST_CODE)) if note.no_progress_s == note.no_progress_s else -1
         row = {

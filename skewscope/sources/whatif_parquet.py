@@ -41,7 +41,7 @@ class WhatifParquet:
             if missing:
                 raise Unreadable(f"Parquet, but no what-if trace: it has no column {missing[0]!r}")
             table = file.read(columns=list(COLUMNS), use_threads=False)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
             raise Unreadable(f"damaged Parquet: {error}"[:300]) from None
         found = {name: _numbers(table, name) for name in COLUMNS if name != "optype"}
         sound = _sound(found["start_ts"], found["duration"])

@@ -42,14 +42,15 @@ class WorkerTimes:
         try:
             options = csv.ReadOptions(use_threads=False)
             table = csv.read_csv(BytesIO(content[: content.rfind(b"\n") + 1]), options)
-        except pa.ArrowInvalid as error:
+            names = table.column_names
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:  # the latter of a column's name
             raise Unreadable(f"damaged CSV: {damage or error}"[:300]) from None
-        if "batch_time_norm" not in table.column_names:
+        if "batch_time_norm" not in names or "worker" not in names:
             raise Unreadable("a table of one row per job, not of times per worker: no rank can be judged from it")
         try:
             worker = table.column("worker").to_numpy().astype(np.int64)
             units = table.column("batch_time_norm").to_numpy().astype(float)
-        except (TypeError, ValueError, pa.ArrowInvalid):
+        except (TypeError, ValueError, KeyError, pa.ArrowInvalid):  # a name that stands twice is a KeyError
             raise Unreadable("columns worker and batch_time_norm hold no numbers") from None
         sound = (units > 0) & (units < WIDEST) & (worker >= 0)
         if not sound.any():

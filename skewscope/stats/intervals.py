@@ -26,8 +26,9 @@ def union(lane: Array, start: Array, end: Array, join_ns: int = 0) -> Spans:
     >>> union(np.zeros(3, int), np.array([0, 5, 20]), np.array([10, 12, 30])).end.tolist()
     [12, 30]
     """
-    order = np.lexsort((start, lane))
-    lane, start, end = lane[order], start[order], end[order]
+    if not _sorted(lane, start):
+        ranked = np.lexsort((start, lane))
+        lane, start, end = lane[ranked], start[ranked], end[ranked]
     if not len(lane):
         return Spans(lane, start, end)
     reach = _running_max(lane, end)
@@ -36,6 +37,12 @@ def union(lane: Array, start: Array, end: Array, join_ns: int = 0) -> Spans:
     begins = np.flatnonzero(first)
     lasts = np.append(begins[1:], len(lane)) - 1
     return Spans(lane[begins], start[begins], reach[lasts])
+
+
+def _sorted(lane: Array, start: Array) -> bool:
+    """Return whether intervals lie in order of their lane, then start."""
+    steps = lane[1:] - lane[:-1]
+    return bool((steps >= 0).all() and ((steps > 0) | (start[1:] >= start[:-1])).all())
 
 
 def _running_max(lane: Array, end: Array) -> Array:
@@ -50,6 +57,15 @@ def _running_max(lane: Array, end: Array) -> Array:
         return np.asarray(np.maximum.accumulate(lifted) - dense * width + low)
     pieces = np.split(end, np.flatnonzero(np.diff(lane)) + 1)
     return np.concatenate([np.maximum.accumulate(piece) for piece in pieces])
+
+
+def order(lane: Array, start: Array) -> Array:
+    """Return the places of intervals in order of their lane, then start.
+
+    >>> order(np.array([1, 0, 0]), np.array([5, 9, 7])).tolist()
+    [2, 1, 0]
+    """
+    return np.arange(len(lane)) if _sorted(lane, start) else np.lexsort((start, lane))
 
 
 def gaps(spans: Spans) -> Spans:
@@ -78,7 +94,8 @@ def _mass_before(spans: Spans, lane: Array, time: Array) -> Array:
     length = spans.end - spans.start
     total = np.concatenate([[0], np.cumsum(length)])
     place = position(spans.lane, spans.start, lane, time)
-    first = np.searchsorted(spans.lane, lane, side="left")
+    begins = np.flatnonzero(np.append(True, spans.lane[1:] != spans.lane[:-1]))
+    first = np.append(begins, len(spans.lane))[np.searchsorted(spans.lane[begins], lane, side="left")]
     inside = place > first
     last = np.maximum(place - 1, 0)
     overshoot = np.where(inside, np.maximum(spans.end[last] - time, 0), 0)
@@ -103,6 +120,8 @@ def position(lanes: Array, times: Array, lane: Array, time: Array, side: Literal
         there = names[np.minimum(at, len(names) - 1)] == lane
         asked = at.astype(np.int64) * width + np.where(there, time - low, 0)
         sides = np.searchsorted(keys, asked, side=side)
+        if side == "left" or there.all():
+            return np.asarray(sides)
         return np.asarray(np.where(there, sides, np.searchsorted(keys, asked, side="left")))
     found = np.zeros(len(time), dtype=np.int64)
     for name in np.unique(lane):

@@ -59,6 +59,26 @@ def numbered(*keys: Array) -> Array:
     return made
 
 
+def levels(values: Array) -> tuple[Array, Array]:
+    """Return the sorted distinct values of an integer array, and for each element the place of its value among them.
+
+    What `np.unique(values, return_inverse=True)` gives; linear where the values lie close together, as ranks and steps.
+
+    >>> [one.tolist() for one in levels(np.array([7, 5, 7]))]
+    [[5, 7], [1, 0, 1]]
+    """
+    if not len(values):
+        return values[:0], np.zeros(0, dtype=np.int64)
+    low = int(values.min())
+    span = int(values.max()) - low + 1
+    if span > 4 * len(values) + 1024:
+        found, place = np.unique(values, return_inverse=True)
+        return found, place
+    there = np.zeros(span, dtype=bool)
+    there[values - low] = True
+    return (np.flatnonzero(there) + low).astype(values.dtype), (np.cumsum(there) - 1)[values - low]
+
+
 def maximum(values: Array, over: Runs) -> Array:
     """Return the largest value of each run, shape [runs].
 

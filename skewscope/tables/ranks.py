@@ -12,6 +12,7 @@ TABLE = Table(
         NODE,
         Column("gpu", "i16", "local device index", optional=True, ordinal=True),
         Column("gpu_uuid", "str", "device UUID", optional=True),
+        Column("gpu_model", "str", "name of the device as its driver gives it", optional=True),
         Column("dp", "i32", "data-parallel coordinate", optional=True, ordinal=True),
         Column("tp", "i32", "tensor-parallel coordinate", optional=True, ordinal=True),
         Column("pp", "i32", "pipeline-parallel coordinate (stage)", optional=True, ordinal=True),

@@ -20,7 +20,7 @@ def run(make_world, monkeypatch, capsys):
 
     def go(*words, quiet=False):
         world = make_world(quiet=quiet)
-        monkeypatch.setattr(_work, "read", lambda *args: world.recording)
+        monkeypatch.setattr(_work, "read", lambda *args, **more: world.recording)
         monkeypatch.setattr(analyze, "analysed", lambda *args: world)
         code = main(["analyze", "made-up", *map(str, words)])
         return code, *capsys.readouterr()
@@ -53,7 +53,9 @@ def test_files_are_whole_and_nothing_else_is_left(run, tmp_path):
     jsonschema.validate(json.loads((tmp_path / "r.json").read_text()), report())
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert made == [
+    views = [name for name in made if name.startswith("out/views/")]
+    assert "out/views/rank-skew/skew.csv" in views and all(name.endswith(".csv") for name in views)
+    assert [name for name in made if name not in views] == [
         "out/report.html", "out/report.json", "out/tables/arrivals.parquet", "out/tables/rank_steps.parquet",
         "out/tables/step_times.parquet", "r.html", "r.json",
     ]  # fmt: skip

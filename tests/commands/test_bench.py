@@ -3,7 +3,8 @@ import json
 import jsonschema
 import pytest
 
-from skewscope.bench import cases
+from skewscope.bench import cases, pairs
+from skewscope.bench.pairs import Pair
 from skewscope.bench.results import Case
 from skewscope.commands import main
 from skewscope.errors import UsageError
@@ -44,7 +45,7 @@ def test_processes_change_nothing_and_only_chooses(capsys):
     words = ("--only", "host-cpu-contention", "--judge", "--every", "30")
     one, two = bench(capsys, *words, "--workers", "1"), bench(capsys, *words, "--workers", "2")
     assert one == two
-    assert one["scenarios"] == ["busy-host"] and one["seeds"] == {"set": "judging", "first": 3_003_000, "count": 2}
+    assert one["scenarios"] == ["busy-host"] and one["seeds"] == {"set": "judging", "first": 3_004_000, "count": 2}
 
 
 def test_a_sweep_and_its_files(capsys, tmp_path):
@@ -58,6 +59,20 @@ def test_a_sweep_and_its_files(capsys, tmp_path):
     assert severities == sorted(severities) and len(severities) == 6
     assert 'id="chart-severities"' in page.read_text()
     assert "| `host-cpu-contention` | 1 |" in written.read_text() and "1 tuning seeds from 0" in written.read_text()
+
+
+def test_look_alikes(capsys, monkeypatch, tmp_path):
+    pair = Pair("host-cpu-contention", "step-spike", ("host-cpu-contention",))
+    monkeypatch.setattr(pairs, "pairs", lambda: (pair, Pair("coll-hang", "coll-desync", ("coll-hang",))))
+    written = tmp_path / "alike.md"
+    words = ["--only", "step-spike", "--seeds", "1", "--every", "30", "--workers", "1", "--markdown", str(written)]
+    assert main(["bench", "look-alikes", *words, "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, schema("look_alikes"))
+    (told,) = found["pairs"]
+    assert (told["one"], told["only_one"]["runs"], told["only_other"]["right"]) == ("host-cpu-contention", 1, 1)
+    assert found["untried"] == [] and found["seeds"]["set"] == "tuning"
+    assert "| `host-cpu-contention` | → | `step-spike` | 1 |" in written.read_text()
 
 
 def test_a_case_that_fails_is_told(capsys, monkeypatch):
@@ -82,7 +97,8 @@ def test_sizes_and_severities():
     "words",
     [["bench"], ["bench", "speed"], ["bench", "detect", "--only", "no-such"], ["bench", "detect", "--only", ","],
      ["bench", "detect", "--seeds", "0"], ["bench", "detect", "--seeds", "5000"],
-     ["bench", "detect", "--json", "/not/there/x"]],
+     ["bench", "detect", "--json", "/not/there/x"], ["bench", "look-alikes", "--only", "no-such"],
+     ["bench", "look-alikes", "--sweep"], ["bench", "look-alikes", "--html", "x.html"]],
 )  # fmt: skip
 def test_wrong_usage(words, capsys):
     assert main(words) == 2

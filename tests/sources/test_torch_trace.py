@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from skewscope.analysis import analyze
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
@@ -60,3 +61,10 @@ def test_the_recorded_ranks_compiled_other_schedules():
     first = told[told["message"].str.startswith("graph 0_0_0:").to_numpy()]
     assert dict(zip(first["device"], first["code"], strict=True)) == {"rank0": 6, "rank1": 4, "rank2": 6}
     assert (told["t_ns"] > 1_753_000_000 * 10**9).all()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the recordings are not here")
+def test_the_rank_that_compiled_otherwise_is_told():
+    found = analyze(gather([SHARED], workers=1), only=("coll-desync", "coll-hang", "coll-missing-rank")).findings
+    assert [(one.condition, one.role) for one in found] == [("coll-desync", "context")]
+    assert found[0].summary.startswith("graph 0_0_0 of rank1 calls all_reduce") and "2 other ranks" in found[0].summary

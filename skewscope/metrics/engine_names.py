@@ -1,6 +1,8 @@
-"""What inference engines call their metrics, and what we call them."""
+"""What inference engines call their metrics, and what we call them: for the live agent and for saved pages alike."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 _OURS = "skewscope_serving_"
 # name of the engine -> name of ours; an engine renames now and then, so several of its names may mean the same
@@ -86,3 +88,36 @@ HISTOGRAMS = {f"{_OURS}{name}" for name in ("time_to_first_token_seconds", "inte
 SUMMARIES = {f"{_OURS}{name}" for name in ("moe_balance_ratio", "moe_rebalance_seconds")}  # told as sum and count
 WORST = {f"{_OURS}{name}" for name in ("kv_cache_usage_ratio", "prefix_cache_hit_ratio", "accept_length_tokens")}
 EXPORTS = tuple(dict.fromkeys(ours for _, ours in TOLD.values()))
+PREFIXES = ("vllm:", "sglang:", "trtllm", "inference_extension_flow_control_", "dynamo_frontend_")
+_GAUGES = ("sglang:num_retracted_reqs",)  # of the moment: no counter, though one has the same name and an ending
+_SUFFIXES = ("_bucket", "_sum", "_count")
+
+
+def known(name: str) -> tuple[str, str]:
+    """Return the engine's name in TOLD and the suffix of a series, two empty strings for one without a meaning here.
+
+    >>> known("vllm:request_success_total"), known("vllm:time_to_first_token_seconds_sum"), known("vllm:new")
+    (('vllm:request_success_total', ''), ('vllm:time_to_first_token_seconds', '_sum'), ('', ''))
+    """
+    if not name.startswith(PREFIXES):
+        return "", ""
+    if name in TOLD:
+        return ("", "") if TOLD[name][1] in HISTOGRAMS | SUMMARIES else (name, "")
+    for suffix in _SUFFIXES:
+        base = name.removesuffix(suffix)
+        if base != name and base in TOLD:
+            whole = TOLD[base][1] in HISTOGRAMS or (TOLD[base][1] in SUMMARIES and suffix != "_bucket")
+            return (base, suffix) if whole else ("", "")
+    # A counter of the text format may stand without its ending.
+    return (f"{name}_total", "") if f"{name}_total" in TOLD and name not in _GAUGES else ("", "")
+
+
+def who(theirs: str, labels: Mapping[str, str], endpoint: str) -> tuple[str, str, str]:
+    """Return engine, model and replica of a series: `endpoint`, and the engine behind it where several answer there.
+
+    >>> who("vllm:num_requests_running", {"engine": "1", "model_name": "m"}, "a:1")
+    ('vllm', 'm', 'a:1/1')
+    """
+    part = labels.get("engine") or labels.get("dp_rank") or ""
+    replica = f"{endpoint}/{part}" if part not in ("", "0") else endpoint
+    return TOLD[theirs][0], labels.get("model_name") or labels.get("model") or "", replica

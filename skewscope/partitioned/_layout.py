@@ -1,0 +1,155 @@
+"""Where the rows of each step are on disk, told by the statistics of Parquet row groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..attribution.whatif import is_operation_trace
+from ..recording import Input
+from ..sources import files
+from ..sources.canonical_table import columns_of, table_of
+
+STEPWISE = ("collectives", "ops", "steps")  # tables with a row for everything that a rank does
+MAGIC = b"PAR1"
+LIMIT_ROWS = 5_000_000  # of these tables; a recording of more is analysed in parts
+PART_ROWS = 1_900_000  # about so many make one part: 1.3 GB of memory for each process
+
+
+@dataclass(frozen=True)
+class Group:
+    """One row group: its place in the file, the steps it holds (both ends included) and its rows."""
+
+    place: int
+    first: int
+    last: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of one stepwise table, and its row groups."""
+
+    path: str
+    table: str
+    groups: tuple[Group, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all groups."""
+        return sum(group.rows for group in self.groups)
+
+    def within(self, first: int, last: int) -> Piece:
+        """Return the piece with only the groups that may hold steps from `first` to `last`."""
+        kept = tuple(group for group in self.groups if group.first <= last and group.last >= first)
+        return Piece(self.path, self.table, kept)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A recording on disk: files that are read in parts, all others, and paths that cannot be read at all."""
+
+    pieces: tuple[Piece, ...]
+    others: tuple[Path, ...]
+    refused: tuple[Input, ...]
+    order: tuple[str, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each stepwise table."""
+        found: Counter[str] = Counter()
+        for piece in self.pieces:
+            found[piece.table] += piece.rows
+        return dict(found)
+
+    def ranges(self, part_rows: int = 0) -> list[tuple[int, int]]:
+        """Return ranges of steps, both ends included, of about `part_rows` rows each (0: PART_ROWS); all steps.
+
+        Where files end, ranges end early, so that few of them need a file that cannot be read.
+        """
+        most = part_rows or PART_ROWS
+        by_step: Counter[int] = Counter()
+        for piece in self.pieces:
+            for group in piece.groups:
+                steps = group.last - group.first + 1
+                by_step.update(dict.fromkeys(range(group.first, group.last + 1), -(-group.rows // steps)))
+        ends = {max(group.last for group in piece.groups) for piece in self.pieces if piece.groups}
+        order = sorted(by_step)
+        found: list[tuple[int, int]] = []
+        begin, held = 0, 0  # place of the first step of the range that is open, and its rows
+        for place, step in enumerate(order):
+            held += by_step[step]
+            more = by_step[order[place + 1]] if place + 1 < len(order) else most
+            if held + more > most or (step in ends and held + more > most / 2):
+                found.append((order[begin], step))
+                begin, held = place + 1, 0
+        return found
+
+
+def layout(paths: Sequence[Path], limit_rows: int = -1) -> Layout | None:
+    """Return where the rows of a recording are, or None where it is to be read whole.
+
+    Whole is read what has at most `limit_rows` rows (-1: LIMIT_ROWS), what does not tell the step of every row, what
+    has no calls, and operation-level traces, whose ideal is made of all steps. Raises UsageError for a path that does
+    not exist.
+    """
+    found, refused = files(list(paths))
+    pieces, others = [], []
+    for path in found:
+        piece = _piece(path)
+        others.append(path) if piece is None else pieces.append(piece)
+    made = Layout(tuple(pieces), tuple(others), tuple(refused), tuple(map(str, found)))
+    if sum(made.rows.values()) <= (LIMIT_ROWS if limit_rows < 0 else limit_rows) or not made.rows.get("collectives"):
+        return None
+    known = all(group.first >= 0 for piece in pieces for group in piece.groups)
+    return made if known and not _of_operations(pieces) else None
+
+
+def _piece(path: Path) -> Piece | None:
+    """Return the file as a piece, None where it is none of a stepwise table whose row groups tell their steps."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != MAGIC:
+                return None
+        about = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return None
+    names = list(about.schema.to_arrow_schema().names)
+    table = table_of(names, path.name.split(".", 1)[0])
+    if table not in STEPWISE or "step" not in names:
+        return None
+    groups = tuple(_groups(about, names.index("step")))
+    return Piece(str(path), table, groups) if len(groups) == about.num_row_groups else None
+
+
+def _groups(about: pq.FileMetaData, column: int) -> Iterable[Group]:
+    for place in range(about.num_row_groups):
+        group = about.row_group(place)
+        told = group.column(column).statistics
+        if told is not None and told.has_min_max and not told.null_count:
+            yield Group(place, int(told.min), int(told.max), group.num_rows)
+
+
+def _of_operations(pieces: Sequence[Piece]) -> bool:
+    for piece in pieces:
+        if piece.table == "ops" and piece.groups:
+            try:
+                with pq.ParquetFile(piece.path) as file:
+                    head = next(file.iter_batches(10_000, columns=["op"], use_threads=False))
+            except (OSError, pa.ArrowException, StopIteration):
+                continue
+            op = columns_of("ops", pa.table(head), partly=True)["op"]
+            return is_operation_trace_of(op.values)
+    return False
+
+
+def is_operation_trace_of(names: Sequence[str]) -> bool:
+    """Return whether operations of these names are those of an operation-level trace."""
+    import pandas as pd
+
+    return is_operation_trace(pd.DataFrame({"op": list(names)}))

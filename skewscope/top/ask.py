@@ -1,0 +1,66 @@
+"""Asks one page of a server, with login and TLS; what goes wrong is one line that names it."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import SkewscopeError, UsageError
+from ..web.access import Access
+
+WAIT_S = 5.0
+MOST_BYTES = 64 * 1024 * 1024
+
+
+def checked(url: str, flag: str) -> str:
+    """Return the address of a server without the slash at its end; raises UsageError for what is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{flag} {url!r}: wants an address as http://127.0.0.1:9710")
+    if parts.username is not None:
+        raise UsageError(f"{flag}: no login in the address, others can see it; use --user and --password-file")
+    return url.rstrip("/")
+
+
+def page(url: str, access: Access, *, accept: str = "*/*", wait_s: float = WAIT_S) -> bytes:
+    """Return the body of a page; raises SkewscopeError that names the address and the reason."""
+    handlers: list[urllib.request.BaseHandler] = [_SameHost()]
+    if url.startswith("https:"):
+        handlers.append(urllib.request.HTTPSHandler(context=access.tls()))
+    request = urllib.request.Request(url, headers={"User-Agent": "skewscope", "Accept": accept, **access.lines()})
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=wait_s) as reply:
+            body: bytes = reply.read(MOST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = " ".join(error.read(200).decode("utf-8", "replace").split())
+        raise SkewscopeError(f"{url} answers {error.code}: {said}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise SkewscopeError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+    if len(body) > MOST_BYTES:
+        raise SkewscopeError(f"{url} answers with more than {MOST_BYTES:,} bytes")
+    return body
+
+
+def told(url: str, access: Access) -> dict[str, Any]:
+    """Return a JSON object; raises SkewscopeError."""
+    try:
+        document = json.loads(page(url, access, accept="application/json"))
+    except ValueError:
+        raise SkewscopeError(f"{url} answers with something that is no JSON") from None
+    if not isinstance(document, dict):
+        raise SkewscopeError(f"{url} answers with JSON that is no object")
+    return document
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect to another host: a login would go there, too."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:  # noqa: ANN401
+        if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -1,0 +1,40 @@
+"""Which recordings are read in parts, and where the cuts are."""
+
+import pytest
+
+from skewscope.frames import frame
+from skewscope.partitioned import layout
+
+
+def test_ranges_cover_all_steps_without_overlap(job):
+    found = layout([job[0]], 0)
+    assert found.rows == {name: job[1]["rows"][name] for name in found.rows}
+    for rows in (1, 2000, 10**9):
+        ranges = found.ranges(rows)
+        assert [step for first, last in ranges for step in range(first, last + 1)] == list(range(36))
+    assert len(found.ranges(1)) == 36 and len(found.ranges(10**9)) == 1
+    assert {path.name for path in found.others} == {"groups.parquet", "ranks.parquet", "job.json", "truth.json"}
+
+
+def test_a_piece_knows_its_row_groups(job):
+    found = layout([job[0]], 0)
+    piece = next(one for one in found.pieces if one.path.endswith("ops.steps-000006-000011.parquet"))
+    assert [(group.first, group.last) for group in piece.groups] == [(step, step) for step in range(6, 12)]
+    assert [group.place for group in piece.within(8, 9).groups] == [2, 3]
+
+
+def test_a_small_recording_is_read_whole(job):
+    assert layout([job[0]]) is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"step": -1}, {"step": 3, "op": "forward_compute"}],
+    ids=["steps-unknown", "operation-level"],
+)
+def test_what_cannot_be_cut_is_read_whole(tmp_path, columns):
+    rows = {"job": "job", "rank": [0, 1], "op": "kernel", "stream": 7, "start_ns": 10**18, "end_ns": 10**18 + 5}
+    frame("ops", {**rows, **columns}).to_parquet(tmp_path / "ops.parquet", index=False)
+    calls = {"job": "job", "step": 3, "rank": [0, 1], "group": "0", "seq": 1, "op": "all_reduce", "blocking": True}
+    frame("collectives", calls).to_parquet(tmp_path / "collectives.parquet", index=False)
+    assert layout([tmp_path], 0) is None
