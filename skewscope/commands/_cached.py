@@ -11,6 +11,7 @@ from pathlib import Path
 from .watch import size
 
 DEFAULT_BYTES = 5 * 10**9
+OFF = ("off", "no", "none", "false")  # SKEWSCOPE_CACHE=off means --no-cache, not a folder of that name
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def folder(args: argparse.Namespace) -> Path | None:
     """Return the folder of the cache: the one named, else that of the user; None where nothing is to be kept."""
-    if args.no_cache or not args.cache_bytes:
+    if args.no_cache or not args.cache_bytes or str(args.cache) in OFF:
         return None
     if args.cache is not None:
         return Path(args.cache)

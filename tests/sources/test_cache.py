@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from skewscope import commands
+from skewscope.commands import _cached
 from skewscope.contracts import Coded, Reading
 from skewscope.errors import UsageError
 from skewscope.sources import _cache, _cache_file, gather
@@ -258,3 +260,8 @@ def test_without_a_home_it_goes_without(tmp_path, traces, monkeypatch, capsys):
     capsys.readouterr()
     assert commands.main(["analyze", str(traces), "--cache", str(tmp_path / "file")]) == 2
     assert "--cache" in capsys.readouterr().err
+
+
+def test_off_is_no_folder():
+    told = argparse.Namespace(no_cache=False, cache_bytes=1, cache=Path("off"))
+    assert _cached.folder(told) is None
