@@ -56,8 +56,8 @@ def _framed(inner: str, name: str) -> str:
 
 
 def _cell(value: str) -> str:
-    short = ' class="tight"' if len(value) <= 16 else ""
-    return f"<td{short}>{text(value)}</td>"
+    kind = ' class="tight"' if len(value) <= 16 else ' class="long"' if len(value) > 32 else ""
+    return f"<td{kind}>{text(value)}</td>"
 
 
 def _header(document: Mapping[str, Any], *, views: bool) -> str:

@@ -21,6 +21,8 @@ PATTERNS = ("", "/", ".", "x", "|", "+", "-")
 MOST_BARS, MOST_POINTS, MOST_LINES, MOST_SPANS, MOST_ROWS = 200, 4_000, 12, 4_000, 12
 MOST_HIGH, MOST_WIDE = 400, 600  # cells of a heat map
 LONGEST = 80  # letters of a cell of the table
+MOST_LYING = 32  # bars that lie
+LONG_NAME = 12  # letters from which on bars lie and their names stand beside them
 BEGIN, LENGTH = "begin of a span", "length of a span"  # columns that no table has
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -107,17 +109,34 @@ def _few(rows: pd.DataFrame, most: int) -> tuple[pd.DataFrame, str]:
 
 
 def _bars(picture: Picture, rows: pd.DataFrame) -> tuple[go.Figure, str]:
-    rows, note = _few(rows, MOST_BARS)
+    lying = _are_long(rows[picture.x])
+    rows, note = _few(rows, MOST_LYING if lying else MOST_BARS)
     figure, title = go.Figure(), ""
     _, title = _scaled(picture.y, _numbers(rows, picture.y))
     factor = _factor(picture.y, rows)
     parts, left_out = _parts(rows, picture.colour)
     for place, (name, part) in enumerate(parts):
         x, _ = _axis(part, picture.x)
-        figure.add_bar(x=x, y=(_numbers(part, picture.y) * factor).tolist(), name=label(name) or label(title),
-                       marker={"color": COLOURS[place % len(COLOURS)]})  # fmt: skip
-    layout(figure, view_document.heading(picture.x), title, barmode="group", showlegend=len(parts) > 1)
+        y = (_numbers(part, picture.y) * factor).tolist()
+        figure.add_bar(x=y if lying else x, y=x if lying else y, name=label(name) or label(title),
+                       orientation="h" if lying else "v", marker={"color": COLOURS[place % len(COLOURS)]})  # fmt: skip
+    what = view_document.heading(picture.x)
+    layout(figure, *((title, what) if lying else (what, title)), barmode="relative" if lying else "group",
+           showlegend=len(parts) > 1)  # fmt: skip
+    if lying:
+        return _lying(figure, rows[picture.x].nunique()), note or left_out
     return _categories(figure, rows, picture.x), note or left_out
+
+
+def _are_long(names: pd.Series) -> bool:
+    """Return whether names are too long to stand below bars."""
+    return not pd.api.types.is_numeric_dtype(names) and int(names.astype(str).str.len().max()) > LONG_NAME
+
+
+def _lying(figure: go.Figure, bars: int) -> go.Figure:
+    """Return a figure of bars that lie, the first on top, high enough for all their names."""
+    figure.update_layout(height=max(380, 110 + 22 * bars))
+    return figure.update_yaxes(type="category", autorange="reversed")
 
 
 def _stacked(picture: Picture, rows: pd.DataFrame) -> tuple[go.Figure, str]:

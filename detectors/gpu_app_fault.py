@@ -49,6 +49,7 @@ class GpuAppFault:
 
     bursts_count: int = 2  # NVSentinel: twice on the same GPU (31), or the same GPC and TPC (13)
     within_s: float = 86_400.0  # NVSentinel: 24 h
+    alone_ratio: float = 4 / 3  # OWN: a GPU is suspected where others of its job have a quarter of all bursts at most
     spread_count: int = 3  # OWN: so many GPUs at once have one cause, the program
     together_s: float = 180.0  # NVSentinel: a burst of XID 31 lasts three minutes
     recent_s: float = 600.0  # OWN: as in gpu-ecc-uncorrectable
@@ -78,7 +79,7 @@ class GpuAppFault:
         for keys in by_job.values():
             bursts = [burst for key in keys for burst in own[key]]
             most = max(len(own[key]) for key in keys)
-            if len(bursts) >= max(self.bursts_count, 2 * most):  # no GPU has more than half of them
+            if len(bursts) > self.alone_ratio * most and len(bursts) >= self.bursts_count:
                 yield self._of_program(tables, bursts)
                 for key in keys:
                     own.pop(key)
@@ -139,6 +140,10 @@ class GpuAppFault:
         yield World("each-time-another", moves.tables(), frozenset({"llm"}))
         many = Fleet().put(_xids.COUNTS, 1.0, labels="xid=31,source=nvml", devices=["gpu0", "gpu1", "gpu2"], since=10,
                            until=11)  # fmt: skip
+        mixed = _faults(31, (3, 16)).event("xid", node="n0", device="gpu1", code=31, window=10)
+        yield World("mostly-one", mixed.tables(), frozenset({"llm"}))
+        one = _faults(31, (1, 8, 15, 22)).event("xid", node="n0", device="gpu1", code=31, window=4)
+        yield World("nearly-alone", one.tables(), frozenset({"n1/gpu2"}))
         yield World("program", many.tables(), frozenset({"llm"}))
 
     def guide(self) -> tuple[Check, ...]:

@@ -68,6 +68,7 @@ class HostLaunchBound:
             return
         jobs = roles(told, tables)
         usual = np.fmin(peer_median(told.values, jobs), own_median(told.values, before=BEFORE)[None])
+        usual = np.maximum(usual, 0.0)  # below it what was measured overlaps: no void is smaller than none
         excess = told.values - usual
         mask = (excess >= self.void_ratio) & (jobs != "")[None]
         if not mask.any():

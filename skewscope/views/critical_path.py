@@ -99,6 +99,7 @@ class CriticalPath:
             "pieces": table[columns].reset_index(drop=True),
         }
         if joins:
+            found["job"] = by_step[(by_step["path"] == "job").to_numpy()].reset_index(drop=True)
             found["by_rank"] = _by_rank(pieces[pieces["path"] == "job"])
         notes = [] if joins else ["Ranks are not joined: no collective was matched on two ranks of one recording."]
         if len(pieces) > len(table):
@@ -109,7 +110,7 @@ class CriticalPath:
             tuple(notes),
             (
                 Picture(
-                    "by_step",
+                    "job" if joins else "by_step",
                     "stacked",
                     "Time on the critical path",
                     "step",
