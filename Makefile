@@ -3,6 +3,8 @@
 # make derived  rewrite the files that are derived        make clean   remove everything that was made here
 # make faults  real jobs with real faults, three of each kind; ten minutes on a quiet machine
 # make soak    agent, service and dashboard for two hours: does memory grow, is a window missed
+# make fuzz    damaged inputs for every parser, new ones with FUZZ_FLAGS="--seed 7"; see tests/fuzz
+# make matrix  every part with every fault around it, as a table of outcomes; five minutes
 # make docs    the documentation as a site, in build/site
 # make newcomer  all that the tutorial and the how-tos tell to type, in a fresh copy and environment
 # make coverage the tests again, with coverage of 90 % at least; it takes twice as long
@@ -17,7 +19,7 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage lint faults soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
+.PHONY: demo test coverage lint faults fuzz soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
@@ -38,6 +40,9 @@ lint: .venv-test/.installed
 faults: .venv-test/.installed
 	$(TEST)/python -m pytest -m faults tests/faults $(PYTEST_FLAGS)
 
+fuzz: .venv-test/.installed
+	$(TEST)/python tests/fuzz/fuzz.py $(FUZZ_FLAGS)
+
 docs: site-tools .venv-test/.installed
 	$(TEST)/python docs/make_reference.py
 	mkdocs build --quiet --strict --config-file docs/mkdocs.yml
@@ -51,6 +56,9 @@ newcomer: .venv-test/.installed
 
 soak: .venv-test/.installed
 	$(TEST)/python -m pytest -m soak tests/soak -s $(PYTEST_FLAGS)
+
+matrix: .venv-test/.installed
+	$(TEST)/python -m pytest -m "matrix or not matrix" tests/fault_matrix -rA $(PYTEST_FLAGS)
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -m pytest -m benchmark tests/benchmarks -s $(PYTEST_FLAGS)

@@ -18,7 +18,7 @@ MISSING, UNRESPONSIVE, DEAD = "missing", "unresponsive", "dead"
 HEALTHY, MISMATCH, INCOMPLETE, FAILED = "healthy", "mismatch", "incomplete", "error"
 # group, communicators in it, nodes, ranks per node, per communicator, in group, status, errors
 END = 1 << 63  # larger numbers are damage; in a text they would have more digits than are taken
-_ROW = re.compile(r"^\s*(\d{1,18})\s+(\d{1,18})\s+\d+\s+\S+\s+(\d{1,18})\s+\d+\s+([A-Z]\S*)\s+([A-Z]\S*)", re.M)
+_ROW = re.compile(r"^[^\S\n]*+(\d{1,18})\s+(\d{1,18})\s+\d+\s+\S+\s+(\d{1,18})\s+\d+\s+([A-Z]\S*)\s+([A-Z]\S*)", re.M)
 _REPORT = re.compile(r"^(?=Job summary\s*$)", re.M)
 _TOTAL = re.compile(r"GPUs\s*\n(?:\s*\(total\)[^\n]*\n|[^\n]*\(total\)\s*\n)[^\n]*?(\d{1,18})\s*$", re.M)
 _BLOCK = re.compile(r"^#(\d{1,18})-\d+ \(([0-9a-f]+)\) ([A-Z]+)\s*\n((?:[ \t]+\S[^\n]*(?:\n|$))*)", re.M)

@@ -19,7 +19,7 @@ LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"')
 QUOTED = re.compile(r'[ \t]*\{\s*"')  # a name in quotes, as of Prometheus 3: none that is of use here
 ESCAPE = re.compile(r"\\(.)")
 TIME = re.compile(
-    r"#?\s*(?:[A-Za-z_ ]*[=:]\s*|step=-?\d+ time_ns=)?"
+    r"#?\s*+(?:[A-Za-z_ ]*+[=:]\s*+|step=-?\d+ time_ns=)?"
     r"(\d{10}(?:[.,]\d+)?|\d{13,19}|\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?)\s*$"
 )
 # A time stamp below is in seconds (OpenMetrics), from there on in milliseconds: 1973 and 2262 are their ends.

@@ -76,7 +76,7 @@ def _framed(drafts: Sequence[Draft]) -> list[Tables]:
         try:
             for table, columns in draft.reading.batches:
                 batches.setdefault(table, []).append(frame(table, columns))
-        except (SchemaError, KeyError, ValueError, IndexError) as error:
+        except (SchemaError, KeyError, ValueError, IndexError, OverflowError) as error:
             draft.refuse(f"its reader broke the schema: {error}")
             continue
         parts.append({table: concat(table, frames) for table, frames in batches.items()})

@@ -226,9 +226,13 @@ def fingerprint(reading: Reading) -> str:
 
 def _bytes_of(value: Any) -> bytes:  # noqa: ANN401 - any column
     if isinstance(value, Coded):
-        return np.ascontiguousarray(value.codes).tobytes() + "\0".join(map(str, value.values)).encode()
+        return np.ascontiguousarray(value.codes).tobytes() + _text("\0".join(map(str, value.values)))
     if isinstance(value, np.ndarray) and value.dtype.kind != "O":
         return np.ascontiguousarray(value).tobytes()
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return "\0".join(map(str, value)).encode()
-    return str(value).encode()
+        return _text("\0".join(map(str, value)))
+    return _text(str(value))
+
+
+def _text(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass")  # a damaged file may hold half a letter

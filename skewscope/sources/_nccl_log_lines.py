@@ -14,14 +14,16 @@ from ._nccl_log import Comm, Event, Log, Process, Watch
 from ._telemetry_file import moment_ns
 
 SIGN = (b" NCCL INFO ", b" NCCL WARN ")
-# Numbers of more digits would leave 64 bits: such a line is none of NCCL's.
+# Numbers of more digits would leave 64 bits: such a line is none of NCCL's. A host begins where a word does, or a long
+# word would be looked through from each of its letters.
 CALL = re.compile(
-    rb"([A-Za-z0-9][\w.-]*):(\d{1,18}):(\d{1,18}) \[(?:\d+|-)\] NCCL INFO (\w+): "
+    rb"(?<![\w.-])([A-Za-z0-9][\w.-]*+):(\d{1,18}):(\d{1,18}) \[(?:\d+|-)\] NCCL INFO (\w+): "
     rb"opCount ([0-9a-f]{1,15}) sendbuff \S+ recvbuff \S+ "
     rb"count (\d{1,18}) datatype (\d{1,18}) op \d+ root (-?\d{1,18}) comm (?:0x)?([0-9a-f]+) \[nranks=(\d{1,18})\]"
 )
 HEAD = re.compile(
-    rb"([A-Za-z0-9][\w.-]*):(\d{1,18}):(\d{1,18}) (?:\[(?:\d+|-)\] )?(?:(\S+:\d+) )?(?:\(\w+\) )?NCCL (INFO|WARN) (.*)"
+    rb"(?<![\w.-])([A-Za-z0-9][\w.-]*+):(\d{1,18}):(\d{1,18}) "
+    rb"(?:\[(?:\d+|-)\] )?(?:(\S+:\d+) )?(?:\(\w+\) )?NCCL (INFO|WARN) (.*)"
 )
 COMM = re.compile(
     rb"comm (?:0x)?([0-9a-f]+) rank (\d{1,18}) n[rR]anks (\d{1,18})(?: cudaDev (\d{1,18}))?"
@@ -37,11 +39,13 @@ TAGS = re.compile(rb"\[(?:rank|\d+,)(\d{1,9})\]|^\s*(\d{1,9}): ")  # of PyTorch,
 COMPLETION = re.compile(rb"Got completion from peer (\S+) with (?:status=|error )(?:[^(\s]*\()?(\d{1,9})")
 ADAPTER = re.compile(rb"\b((?:mlx\d+|bnxt_re|irdma|efa|rdmap|ib|roce)[\w-]*?)(?::(\d+))?\b(?= |$)")
 WATCH = re.compile(
-    rb"\[E ?(?:(\d{1,2})(\d\d) (\d\d):(\d\d):(\d\d)(\.\d+)? )?ProcessGroupNCCL\.cpp:\d+\] (?:\[[^\]]*?Rank (\d{1,9})\])?"
+    rb"\[E ?(?:(\d{1,2})(\d\d) (\d\d):(\d\d):(\d\d)(\.\d+)? )?ProcessGroupNCCL\.cpp:\d+\] "
+    rb"(?:\[[^\]]*?Rank (\d{1,9})\])?"
 )
 RAN = re.compile(rb"timeout: WorkNCCL\(SeqNum=(\d{1,18}), OpType=(\w+).*?ran for (\d{1,12}) milliseconds")
 AT_WORK = re.compile(
-    rb"\[PG (?:ID \S+ PG GUID )?(\d+)(?:\(([^)]*)\))? Rank (\d{1,9})\].*?(?:at work|at NCCL work): (\d{1,18}), last enqueued"
+    rb"\[PG (?:ID \S+ PG GUID )?(\d+)(?:\(([^)]*)\))? Rank (\d{1,9})\]"
+    rb".*?(?:at work|at NCCL work): (\d{1,18}), last enqueued"
 )
 IB_RETRY, IB_NOT_READY = 12, 13  # IBV_WC_RETRY_EXC_ERR, IBV_WC_RNR_RETRY_EXC_ERR
 WARNED = (

@@ -102,6 +102,8 @@ def columns_of(name: str, part: pa.Table, *, partly: bool = False) -> Columns:
     found = {}
     for column in part.column_names:
         if column in declared:
+            if part.column_names.count(column) > 1:
+                raise SchemaError(f"table {name}: column {column!r} stands twice; keep one")
             where = f"table {name}: column {column!r}"
             found[column] = _column(part.column(column), declared[column].type, types[column], where)
     missing = [column for column in declared.values() if not column.optional and column.name not in found]

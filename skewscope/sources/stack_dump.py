@@ -19,8 +19,8 @@ from ._flight_rows import LIBRARY
 FRAMES = 3
 LONGEST = 2000
 THREAD = re.compile(r"^(?:Current thread|Thread) \S+.*$", re.M)
-FRAME = re.compile(r'^\s+(?:File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)'
-                   r"|(?P<name2>\S.*) \((?P<file2>[^()]+):(?P<line2>\d+)\))\s*$", re.M)  # fmt: skip
+FRAME = re.compile(r'^[^\S\n]++(?:File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<name>.+)'
+                   r"|(?P<name2>\S.*) \((?P<file2>[^()]+):(?P<line2>\d+)\))[^\S\n]*$", re.M)  # fmt: skip
 
 Frame = tuple[str, str, str]  # file, line, function
 

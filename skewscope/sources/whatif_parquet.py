@@ -76,7 +76,10 @@ def _numbers(table: pa.Table, name: str) -> Array:
 def _kinds(column: pa.ChunkedArray) -> Coded:
     whole = column.combine_chunks()
     whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
-    names = [str(name).replace("-", "_") for name in whole.dictionary.to_pylist()]
+    try:
+        names = [str(name).replace("-", "_") for name in whole.dictionary.to_pylist()]
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"damaged Parquet: {error}"[:300]) from None
     return Coded(np.asarray(whole.indices.fill_null(-1)).astype(np.int64), names)
 
 

@@ -50,7 +50,7 @@ class WorkerTimes:
         try:
             worker = table.column("worker").to_numpy().astype(np.int64)
             units = table.column("batch_time_norm").to_numpy().astype(float)
-        except (TypeError, ValueError, KeyError, pa.ArrowInvalid):  # a name that stands twice is a KeyError
+        except (TypeError, ValueError, OverflowError, KeyError, pa.ArrowInvalid):  # KeyError: it stands twice
             raise Unreadable("columns worker and batch_time_norm hold no numbers") from None
         sound = (units > 0) & (units < WIDEST) & (worker >= 0)
         if not sound.any():

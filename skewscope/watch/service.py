@@ -122,6 +122,7 @@ class Service:
                 silent = frozenset(told.stale)
         if len(self.horizon):
             self._look_safely(self.horizon.end_ns, silent, ())
+            self._save()
             self._publish(self.horizon.end_ns, "")
 
     def _recall(self, begin_ns: int, end_ns: int) -> None:
@@ -168,6 +169,7 @@ class Service:
         nodes = [one.root.subject.node for one in self.board.live]
         looked = self._look_safely(told.end_ns, self._staleness.unknown(nodes), [Seen(one) for one in stale])
         self.totals.cycles["done" if looked else "failed"] += 1
+        self._save()
         self._tell(told.end_ns)
         self._act()
         self._compact()
@@ -271,6 +273,9 @@ class Service:
             self._clear("history")
         except OSError as error:
             self._trouble("history", f"how incidents went cannot be kept: {error.strerror or error}")
+
+    def _save(self) -> None:
+        """Keep the incidents, before anybody hears of them: a restart must not give them other names."""
         if self.plan.folder is not None:
             kept = {"schema": STATE, "board": self._documents.saved(self.board),
                     "job_lost_gpu_s": self.totals.job_lost_gpu_s, "usual_ns": self.horizon.onset_ns}  # fmt: skip

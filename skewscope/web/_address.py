@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from skewscope.errors import UsageError
 
-BACKLOG = 256
+BACKLOG = 1024  # a crowd waits there; who finds it full tries again only after seconds
 FORMS = "give HOST:PORT, [IPV6]:PORT, :PORT (all addresses) or unix:/PATH"
 MENDS = {
     errno.EADDRINUSE: "another program has it: `ss -tlnp` shows which; stop it or choose another with --listen",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .web_config import WebConfig
 
 RECEIVE_BYTES = 16_384
+GREETING_MS = 250  # a head comes right behind the handshake
+TLS_HEAD_BYTES = 5  # type, version, length of a record
 LINGER_S = 0.5
 LINGER_BYTES = 1 << 20
 STREAMS = 8
@@ -41,13 +43,28 @@ class Rules:
 
 
 class Connection:
-    """Serves one client. `idle_since_s` is when it began to wait for a further request, 0 while it is busy."""
+    """Serves one client. `idle_since_s` is when it began to wait for a further request, 0 while it is busy.
+
+    `speaking_since_s` is when the client began a request that is not whole yet, 0 where there is none.
+    """
 
     def __init__(self, sock: socket.socket, rules: Rules) -> None:
         self._sock = sock
         self._rules = rules
         self._inbox = Inbox()
         self.idle_since_s = 0.0
+        self.speaking_since_s = time.monotonic()
+
+    def has_said_all(self) -> bool:
+        """Return whether a whole head lies there unread: in TLS, the whole first record."""
+        line = select.poll()
+        line.register(self._sock, select.POLLIN)
+        if not line.poll(GREETING_MS):
+            return False
+        said = socket.socket.recv(self._sock, RECEIVE_BYTES, socket.MSG_PEEK)
+        if self._rules.web is not None and self._rules.web.tls:
+            return len(said) >= TLS_HEAD_BYTES + int.from_bytes(said[3:TLS_HEAD_BYTES])
+        return b"\r\n\r\n" in said
 
     def run(self) -> None:
         """Serve until the end; raises OSError where the connection breaks."""
@@ -105,13 +122,17 @@ class Connection:
             if not self._inbox.begun:
                 until_s = min(until_s, time.monotonic() + header_s)
             requests = self._inbox.feed(data)
+            self.speaking_since_s = 0.0 if requests else self.speaking_since_s or time.monotonic()
             if not all(self._answer(request) for request in requests):
                 return
             if self._inbox.refused:
                 self._refuse(self._inbox.refused)
                 return
-            if requests:
-                until_s = time.monotonic() + header_s if self._inbox.begun else self._idle()
+            if requests and self._inbox.begun:
+                self.speaking_since_s = time.monotonic()
+                until_s = self.speaking_since_s + header_s
+            elif requests:
+                until_s = self._idle()
 
     def _idle(self) -> float:
         self.idle_since_s = time.monotonic()

@@ -95,7 +95,8 @@ def _loaded(text: str) -> Mapping[str, Any]:
     try:
         # A SafeLoader, though the rule does not see it.
         found = yaml.load(text, Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+    # Besides its own errors, those of numbers with thousands of digits, of days that no month has, and of depth.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""  # the error's own text would show the line, perhaps a secret
         raise UsageError(f"{line}no valid YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None

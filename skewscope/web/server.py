@@ -2,7 +2,8 @@
 
 A request is parsed by httptools and answered from bytes that are made already. What a client can cost is bounded:
 heads by size and time, bodies by size, connections and streams by number; when all are taken, the one that has been
-idle longest makes room, and where none is idle the new client is told 503.
+idle longest makes room, else the one that is not done with speaking, else the new client is told 503. Half of the room
+is for those alone who say all at once: hundreds of slow clients keep no other from an answer.
 
 The threads take turns: one or two wait for a client, whoever gets it serves it, and a further one is started only
 when nobody waits any more. So a client is handed from thread to thread by nobody, and a scrape starts none.
@@ -14,7 +15,6 @@ import errno
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,13 +164,26 @@ class Server:
 
     def _found_room(self, connection: Connection) -> bool:
         """Add a connection to the open ones where there is room within a moment."""
+        if self._is_crowded() and not connection.has_said_all():
+            return False
         with self._room:
-            resting = [one for one in self._open if one.idle_since_s] if len(self._open) >= self._most else []
-            if resting:
+            leaving = self._in_the_way() if len(self._open) >= self._most else None
+            if leaving is not None:
                 # It may be busy again by now: with its reading end alone it finishes the reply first.
-                min(resting, key=lambda one: one.idle_since_s or time.monotonic()).shut(socket.SHUT_RD)
+                leaving.shut(socket.SHUT_RD)
             found = self._room.wait_for(lambda: len(self._open) < self._most, PATIENCE_S)
             if not found or self._stopping.is_set():
                 return False
             self._open.add(connection)
             return True
+
+    def _is_crowded(self) -> bool:
+        """Return whether half of the room is taken by clients who still speak."""
+        with self._room:
+            return sum(one.speaking_since_s > 0.0 for one in self._open) >= max(self._most // 2, 1)
+
+    def _in_the_way(self) -> Connection | None:
+        """Return who is idle longest, else who speaks longest; None where all are being answered."""
+        resting = [(one.idle_since_s, one) for one in self._open if one.idle_since_s]
+        speaking = [(one.speaking_since_s, one) for one in self._open if one.speaking_since_s]
+        return min(resting or speaking, key=lambda told: told[0], default=(0.0, None))[1]

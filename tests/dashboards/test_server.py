@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from runpy import run_path
@@ -67,6 +67,31 @@ def test_tls_is_spoken_and_a_slow_client_stops_nobody(tmp_path):
             with urllib.request.urlopen(f"{address}/healthz", context=trusting, timeout=10) as reply:
                 assert reply.read() == b"alive\n"
             assert time.monotonic() - begun_s < 5
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HT", b"POST /_dash-update-component HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{"],
+    ids=["nothing", "half a head", "half a body"],
+)  # fmt: skip
+def test_clients_that_do_not_end_their_request_hold_no_thread(said):
+    with running() as address, ExitStack() as slow:
+        port = int(address.rpartition(":")[2])
+        for _ in range(60):  # there are 24 threads
+            slow.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(said)
+        with urllib.request.urlopen(f"{address}/healthz", timeout=10) as reply:
+            assert reply.read() == b"alive\n"
+
+
+def test_a_request_that_comes_in_pieces_is_answered():
+    with running() as address, socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as one:
+        one.settimeout(10)
+        for part in (b"GET /healthz HT", b"TP/1.1\r\nHost: 127.0.0.1\r\n", b"Connection: close\r\n", b"\r\n"):
+            one.sendall(part)
+            time.sleep(0.05)  # each is a piece of its own
+        told = b""
+        while more := one.recv(4096):
+            told += more
+        assert told.startswith(b"HTTP/1.1 200") and told.endswith(b"alive\n")
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0", "[::]:0"])

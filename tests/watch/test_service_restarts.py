@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from runpy import run_path
@@ -49,6 +50,19 @@ class TestRestart:
             one.opened_ns for one in whole.service.board.incidents
         ]
         assert watched.service.totals.job_lost_gpu_s == pytest.approx(whole.service.totals.job_lost_gpu_s, rel=0.1)
+
+    def test_what_the_past_shows_is_kept_before_it_is_told(self, tmp_path):
+        windows, published = hot(-8, 8), []
+
+        def told(snapshot):
+            path = tmp_path / "state.json"
+            kept = json.loads(path.read_bytes())["board"]["incidents"] if path.exists() else []
+            published.append((len(snapshot.incidents), len(kept)))
+
+        watched = W.Watched(windows[12:14], windows[:12], only=ONLY, folder=tmp_path)
+        watched.service.plan = replace(watched.service.plan, publish=told)
+        watched.run()
+        assert (1, 1) in published and all(shown == kept for shown, kept in published)
 
     def test_without_a_past_nothing_is_closed_for_want_of_it(self, tmp_path):
         windows = hot(-8, 24, steps=1500)

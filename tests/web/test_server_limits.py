@@ -71,32 +71,69 @@ def open_connections(server) -> int:
 
 
 def test_connections_beyond_the_cap_are_told_so():
-    counted = []
-    with serving(max_connections=2, on_reply=lambda *reply: counted.append(reply)) as server:
+    counted, may_end = [], threading.Event()
+
+    def slow(path: str, headers: dict[str, str]) -> Reply:
+        may_end.wait(DEADLINE_S)
+        return Reply(200, "text/plain", BODY)
+
+    with serving(page=slow, max_connections=2, on_reply=lambda *reply: counted.append(reply)) as server:
         with connect(server) as one, connect(server) as two:
-            one.sendall(GET[:10])
-            two.sendall(GET[:10])
-            wait_for(lambda: open_connections(server) == 2)
+            one.sendall(GET)
+            two.sendall(GET)
+            wait_for(
+                lambda: all(not other.speaking_since_s for other in server._open) and open_connections(server) == 2
+            )
             with connect(server) as three:
                 three.sendall(GET)
                 assert until_end(three).startswith(b"HTTP/1.1 503 ")
-            one.sendall(GET[10:])
+            may_end.set()
             assert read_reply(one)[0] == 200
         wait_for(lambda: open_connections(server) == 0)
         assert ask(server, GET)[0] == 200
     assert ("", 503) in counted
 
 
+def test_half_of_the_room_is_for_who_says_all_at_once():
+    with serving(max_connections=4, header_timeout_s=600.0) as server, connect(server) as one, connect(server) as two:
+        one.sendall(GET[:10])
+        two.sendall(GET[:10])
+        wait_for(lambda: open_connections(server) == 2)
+        with connect(server) as three:
+            three.sendall(GET[:10])
+            assert until_end(three).startswith(b"HTTP/1.1 503 ")
+        two.sendall(GET[10:])
+        assert read_reply(two)[0] == 200
+        assert [ask(server, GET)[0] for _ in range(3)] == [200] * 3
+
+
+def test_who_still_speaks_makes_room_for_who_has_said_all():
+    with serving(max_connections=2, header_timeout_s=600.0) as server, connect(server) as one:
+        one.sendall(GET)
+        read_reply(one)
+        with connect(server) as two:
+            two.sendall(GET)
+            read_reply(two)
+            for count, slow in enumerate((one, two), 1):
+                slow.sendall(GET[:10])
+                wait_for(lambda count=count: sum(other.speaking_since_s > 0 for other in server._open) == count)
+            assert ask(server, GET)[0] == 200
+            assert until_end(one) == b""
+            two.sendall(GET[10:])
+            assert read_reply(two)[0] == 200
+
+
 def test_an_idle_connection_makes_room():
-    with serving(max_connections=2) as server, connect(server) as old, connect(server) as busy:
+    with serving(max_connections=2) as server, connect(server) as old:
         old.sendall(GET)
         read_reply(old)
-        busy.sendall(GET[:10])
-        wait_for(lambda: open_connections(server) == 2)
-        assert ask(server, GET)[0] == 200
-        assert until_end(old) == b""
-        busy.sendall(GET[10:])
-        assert read_reply(busy)[0] == 200
+        with connect(server) as busy:
+            busy.sendall(GET[:10])
+            wait_for(lambda: open_connections(server) == 2)
+            assert ask(server, GET)[0] == 200
+            assert until_end(old) == b""
+            busy.sendall(GET[10:])
+            assert read_reply(busy)[0] == 200
 
 
 def http_threads() -> int:

@@ -1,0 +1,8 @@
+"""Lets the parts of the matrix find each other."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
