@@ -140,11 +140,19 @@ def test_every_threshold_is_felt(name, which, thresholds, fires):
     assert bool(find(name, tables, **thresholds)) == fires
 
 
+def test_who_is_nearly_alone_with_a_fault_is_suspected():
+    for which, line, who in (
+        ("nearly-alone", 4 / 3, "n1/gpu2"), ("nearly-alone", 1.2, "llm"), ("mostly-one", 4 / 3, "llm"),
+        ("mostly-one", 2.0, "n1/gpu2"),
+    ):  # fmt: skip
+        assert ids(find("gpu-app-fault", world("gpu-app-fault", which), alone_ratio=line)) == {who}
+
+
 def test_every_threshold_has_its_test():
     felt = {(name, field) for name, _, thresholds, _ in MUTATIONS for field in thresholds}
     elsewhere = {"severe_ratio", "power_ratio", "peers_count", "spread_z", "confirmed_ratio", "crowd_ratio",
                  "cost_ratio", "recent_s", "together_s", "again_count", "minority_ratio", "spread_count",
-                 "strong_ratio"}  # fmt: skip
+                 "strong_ratio", "alone_ratio"}  # fmt: skip
     for name in GPU_ROOMS:
         fields = {field.name for field in dataclasses.fields(room("detectors", name).load())}
         assert fields - {field for of, field in felt if of == name} - elsewhere <= {"of_count", "held_count"}

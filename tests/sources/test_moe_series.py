@@ -114,6 +114,6 @@ def test_a_page_of_an_engine_and_of_a_gpu_gives_both(tmp_path):
     assert len(recording.tables["samples"]) == 1 and len(recording.tables["expert_loads"]) == 2
 
 
-@pytest.mark.parametrize("text", ["vllm:num_requests_running 3\n", "# TYPE sglang:token_usage gauge\n"])
-def test_pages_without_experts_are_claimed_as_little_as_before(text):
+@pytest.mark.parametrize("text", ["shop_requests_running 3\n", "# TYPE shop:token_usage gauge\n"])
+def test_pages_of_others_are_claimed_little(text):
     assert ExpositionPage().sniff(text.encode(), "x.prom") <= 0.3

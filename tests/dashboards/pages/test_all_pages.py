@@ -98,7 +98,8 @@ def renamed(view):
     for name, rows in view.tables.items():
         texts = {
             column: rows[column].cat.rename_categories(lambda old: f"{EVIL}{old}")
-            for column in ("job", "node", "device", "message", "group") if column in rows
+            for column in ("job", "node", "device", "message", "group")
+            if column in rows and rows[column].dtype == "category"
         }  # fmt: skip
         tables[name] = rows.assign(**texts)
     report = json.loads(json.dumps(view.report).replace('"node": "', f'"node": "{EVIL}'))
