@@ -26,10 +26,10 @@ demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
 test: browser prometheus slurm site-tools lint
-	$(TEST)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
+	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
 
 coverage: browser prometheus slurm .venv-test/.installed
-	$(TEST)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_FLAGS)
+	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_FLAGS)
 
 lint: .venv-test/.installed
 	$(TEST)/ruff check .

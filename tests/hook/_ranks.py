@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import skewscope.hook as hook
 
-LATE_S = 0.05
+LATE_S = 0.2
 
 
 def collectives(rank: int) -> object:
