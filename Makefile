@@ -19,21 +19,28 @@ PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage lint faults fuzz soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
+.PHONY: demo test coverage lint style types faults fuzz soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
-test: browser prometheus slurm site-tools lint
-	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
+# Types are checked beside the tests, which leave a core idle while they wait.
+test: browser prometheus slurm site-tools style
+	$(MAKE) --no-print-directory types & types=$$!; \
+	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS); tests=$$?; \
+	wait $$types || exit 1; exit $$tests
 
 coverage: browser prometheus slurm .venv-test/.installed
 	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_FLAGS)
 
-lint: .venv-test/.installed
+lint: style types
+
+style: .venv-test/.installed
 	$(TEST)/ruff check .
 	$(TEST)/ruff format --check .
+
+types: .venv-test/.installed
 	$(TEST)/mypy
 	$(TEST)/lint-imports
 

@@ -22,7 +22,7 @@ H = run_path(str(Path(__file__).with_name("_histories.py")))
 R = run_path(str(Path(__file__).with_name("_rules.py")))
 Story, broken = H["Story"], R["broken"]
 CHUNKS = 8
-EACH = int(os.environ.get("SKEWSCOPE_HISTORIES", "4000")) // CHUNKS  # 10,000 take a minute
+EACH = int(os.environ.get("SKEWSCOPE_HISTORIES", "2000")) // CHUNKS  # 10,000 take a minute
 
 
 @pytest.fixture(autouse=True, scope="module")
