@@ -82,12 +82,6 @@ def _part(column: pd.Series, kept: Array | None) -> Any:  # noqa: ANN401 - a cat
     return values if kept is None else values[kept]
 
 
-def _slim(column: pd.Series) -> Any:  # noqa: ANN401 - a categorical or an array
-    return (
-        column.array if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy(SLIM.get(str(column.name)))
-    )
-
-
 def _ordered(old: Any, new: Any, *, first: bool) -> list[Any]:  # noqa: ANN401 - two categoricals or two arrays
     return [new, old] if first else [old, new]
 

@@ -108,7 +108,7 @@ def watched(folder: Path, disk: Path | None = None):
 
 @row(ROWS, "watch", "slow loris", "it answers within 10 s beside 300 clients that send a byte a second")
 def watch_loris(folder: Path) -> str:
-    return besieged(P.watch(folder, "--scrape", f"127.0.0.1:{P.free_port()}"), "/healthz")
+    return besieged(P.watch(folder, "--scrape", f"127.0.0.1:{P.free_port()}"), "/metrics")
 
 
 @row(ROWS, "watch", "kill -9", "the same incidents under the same identities; no window in the store is lost")
