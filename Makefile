@@ -18,6 +18,7 @@ BROWSER = $(shell command -v chromium || command -v chromium-browser || command 
 PIP_FLAGS ?= --disable-pip-version-check --quiet
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
+unexport PYTHONDONTWRITEBYTECODE  # hundreds of commands are started, and each would compile all that it imports
 
 .PHONY: demo test coverage lint style types faults fuzz soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
 .DEFAULT_GOAL := demo
@@ -25,11 +26,19 @@ export PIP_NO_INPUT = 1
 demo: .venv/.installed
 	.venv/bin/skewscope demo $(DEMO_FLAGS)
 
-# Types are checked beside the tests, which leave a core idle while they wait.
+# Tests that live through real time, or train real jobs, get the cores first; the others have what they leave, and types
+# are checked beside both. What the first say is printed when they are done.
+LIVE = tests/watch/end_to_end tests/test_real_jobs.py tests/test_spool_jobs.py tests/test_resplit_jobs.py tests/faults \
+	tests/hook tests/agents tests/actuators tests/coding/test_coded_training.py
+PYTEST = $(TEST)/python -m pytest --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
+
 test: browser prometheus slurm site-tools style
-	$(MAKE) --no-print-directory types & types=$$!; \
-	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS); tests=$$?; \
-	wait $$types || exit 1; exit $$tests
+	@mkdir -p build
+	$(PYTEST) -n 3 $(LIVE) > build/live.log 2>&1 & live=$$!; \
+	nice -n 15 $(MAKE) --no-print-directory types & types=$$!; \
+	nice -n 15 $(PYTEST) -n 2 $(LIVE:%=--ignore=%); rest=$$?; \
+	wait $$live; live=$$?; cat build/live.log; \
+	wait $$types && [ $$live = 0 ] && [ $$rest = 0 ]
 
 coverage: browser prometheus slurm .venv-test/.installed
 	$(TEST)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_FLAGS)

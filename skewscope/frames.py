@@ -40,6 +40,11 @@ def empty(table: str) -> pd.DataFrame:
     >>> len(empty("steps"))
     0
     """
+    return _empty(table).copy(deep=False)  # writing to a copy leaves the original alone
+
+
+@lru_cache(maxsize=256)
+def _empty(table: str) -> pd.DataFrame:
     return frame(table, {column.name: [] for column in schema.table(table).columns})
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,5 +84,22 @@ def named() -> Callable[[Report], dict[int, set[str]]]:
             if one["role"] == "culprit" and who is not None:
                 found.setdefault(who, set()).add(one["condition"])
         return found
+
+    return ranks
+
+
+@pytest.fixture(scope="session")
+def starved() -> Callable[[Report, dict[str, Any]], list[int]]:
+    """Return a function: report and label to the ranks that are blamed for time that they had to wait for a core.
+
+    The kernel tells how long each waited. Such a rank was slow, for what other programs did on the same machine.
+    """
+
+    def ranks(report: Report, truth: dict[str, Any]) -> list[int]:
+        waits = {int(rank): wait_ms for rank, wait_ms in truth["kept_waiting_ms_per_step"].items()}
+        usual = statistics.median(waits.values())
+        blamed = [one for one in report["findings"] if one["role"] == "culprit" and one["subject"]["rank"] is not None]
+        costs = [(one["subject"]["rank"], one["cost"]["seconds_per_step"] * 1e3) for one in blamed]
+        return sorted({rank for rank, cost_ms in costs if waits[rank] - usual > 0.5 * cost_ms})
 
     return ranks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,7 +21,8 @@ TAKES = {
 }  # fmt: skip
 Known = TypeVar("Known")
 _REMEMBERED: dict[int, dict[str, Any]] = {}  # identity of a table -> what was worked out of it
-IDENTITY = ("node", "device", "job", "rank")
+NAMES = ("node", "device", "job")
+MOST_REMEMBERED_BYTES = 1 << 18  # of one signal: those of a small fleet are asked for again and again
 
 
 @dataclass(frozen=True)
@@ -92,29 +93,76 @@ def signal(
     that a node does not tell in a window in which it tells others: 0.0 for counters of errors.
     """
     table = tables["windows"]
-    rows = _of_metric(table, metric)
-    rows = rows[_selected(rows, labels)]
-    every_ns = remembered(table, "times", lambda: np.unique(table["t_ns"].to_numpy()))
-    window_s = float(table["window_ns"].iloc[0]) / 1e9 if len(table) else 1.0
-    keys = rows.groupby(list(IDENTITY), observed=True, sort=True).ngroup().to_numpy() if len(rows) else np.zeros(0, int)
-    count = int(keys.max()) + 1 if len(keys) else 0
-    values = _matrix(rows, keys, count, every_ns, take)
-    first = np.zeros(count, dtype=np.int64)
+    wanted = [(name, one if isinstance(one, str) else sorted(one)) for name, one in sorted(labels.items())]
+    known = remembered(table, "signals", dict[str, Signal])
+    asked = f"{metric} {take} {absent} {wanted}"
+    if asked in known:
+        return known[asked]
+    found = _signal(table, metric, take, absent, labels)
+    if found.values.nbytes <= MOST_REMEMBERED_BYTES:
+        known[asked] = found
+    return found
+
+
+def _signal(
+    table: pd.DataFrame, metric: str, take: str, absent: float, labels: Mapping[str, str | Collection[str]]
+) -> Signal:
+    columns = remembered(table, "columns", lambda: _Columns(table))
+    rows = _of_metric(table, columns, metric)
+    if labels:
+        rows = rows[_selected(table, columns["labels"][rows], labels)]
+    every_ns = remembered(table, "times", lambda: np.unique(columns["t_ns"]))
+    window_s = float(columns["window_ns"][0]) / 1e9 if len(table) else 1.0
+    keys, first = _series(table, columns, rows)
+    values = _matrix(np.searchsorted(every_ns, columns["t_ns"][rows]), keys, columns[TAKES[take]][rows],
+                     (len(every_ns), len(first)), take)  # fmt: skip
+    told = rows[first]
+    who = {name: columns.names(name)[columns[name][told]] for name in NAMES}
+    found = Signal(every_ns, window_s, **who, rank=columns["rank"][told].astype(np.int64), values=values)
+    found = found if absent != absent else _filled(found, table, absent)
+    found.values.flags.writeable = False  # others are given it, too
+    return found
+
+
+class _Columns(dict[str, Array]):
+    """The columns of a table as arrays, names as codes; pandas takes longer to hand out a column than to use it."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        named = {name: table[name].cat for name in (*NAMES, "labels", "metric")}
+        super().__init__({name: one.codes.to_numpy() for name, one in named.items()})
+        self.update({name: table[name].to_numpy() for name in ("rank", "t_ns", "window_ns", *TAKES.values())})
+        self._names = {name: one.categories.to_numpy().astype(object) for name, one in named.items()}
+
+    def names(self, column: str) -> Array:
+        """Return what the codes of a column stand for."""
+        return self._names[column]
+
+
+def _series(table: pd.DataFrame, columns: _Columns, rows: Array) -> tuple[Array, Array]:
+    """Return the number of each row's series, in the order of the identities, and the first row of each series."""
+    if not len(rows):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    key = np.zeros(len(rows), dtype=np.int64)
+    for name in NAMES:
+        key = key * (len(columns.names(name)) + 1) + columns[name][rows]
+    low, high = remembered(table, "ranks", lambda: (int(columns["rank"].min()), int(columns["rank"].max())))
+    key = key * (high - low + 1) + (columns["rank"][rows] - low)
+    keys, uniques = pd.factorize(key, sort=True)
+    first = np.zeros(len(uniques), dtype=np.int64)
     first[keys[::-1]] = np.arange(len(rows))[::-1]
-    who = {name: rows[name].astype(object).to_numpy()[first] for name in ("node", "device", "job")}
-    found = Signal(every_ns, window_s, **who, rank=rows["rank"].to_numpy()[first].astype(np.int64), values=values)
-    return found if absent != absent else _filled(found, table, absent)
+    return keys, first
 
 
-def _of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _of_metric(table: pd.DataFrame, columns: _Columns, metric: str) -> Array:
     """Return the rows of one metric; the table is sorted by it, so that this costs little."""
-    names = table["metric"].cat.categories
-    place = names.get_indexer(pd.Index([metric]))[0]
+    names = columns.names("metric")
+    places = remembered(table, "metrics", lambda: {str(name): place for place, name in enumerate(names)})
+    place = places.get(metric, -1)
     if place < 0:
-        return table.iloc[:0]
-    bounds = remembered(table, "bounds", lambda: _bounds(table["metric"].cat.codes.to_numpy(), len(names)))
+        return np.zeros(0, dtype=np.int64)
+    bounds = remembered(table, "bounds", lambda: _bounds(columns["metric"], len(names)))
     begin, end, whole = bounds[place]
-    return table.iloc[begin:end] if whole else table[table["metric"].cat.codes.to_numpy() == place]
+    return np.arange(begin, end) if whole else np.flatnonzero(columns["metric"] == place)
 
 
 def remembered(table: pd.DataFrame, name: str, work_out: Callable[[], Known]) -> Known:
@@ -144,13 +192,11 @@ def _bounds(codes: Array, count: int) -> list[tuple[int, int, bool]]:
     return found
 
 
-def _selected(rows: pd.DataFrame, labels: dict[str, str | Collection[str]]) -> Array:
+def _selected(table: pd.DataFrame, codes: Array, labels: Mapping[str, str | Collection[str]]) -> Array:
     wanted = {name: {value} if isinstance(value, str) else set(value) for name, value in labels.items()}
-    texts = [str(text) for text in rows["labels"].cat.categories]
-    good = np.array(
-        [all(parsed(text).get(name) in some for name, some in wanted.items()) for text in texts], dtype=bool
-    )
-    return good[rows["labels"].cat.codes.to_numpy()] if len(rows) else np.zeros(0, dtype=bool)
+    told = remembered(table, "labels", lambda: [parsed(str(text)) for text in table["labels"].cat.categories])
+    good = np.array([all(one.get(name) in some for name, some in wanted.items()) for one in told], dtype=bool)
+    return good[codes] if len(codes) else np.zeros(0, dtype=bool)
 
 
 def parsed(labels: str) -> dict[str, str]:
@@ -162,12 +208,9 @@ def parsed(labels: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in labels.split(",") if "=" in part)
 
 
-def _matrix(rows: pd.DataFrame, keys: Array, count: int, every_ns: Array, take: str) -> Array:
-    found = np.full((len(every_ns), count), np.nan)
-    if not count:
-        return found
-    at = np.searchsorted(every_ns, rows["t_ns"].to_numpy())
-    values = rows[TAKES[take]].to_numpy()
+def _matrix(at: Array, keys: Array, values: Array, shape: tuple[int, int], take: str) -> Array:
+    """Return [windows, series] of the values of rows in window `at` and series `keys`."""
+    found = np.full(shape, np.nan)
     known = np.isfinite(values)
     at, keys, values = at[known], keys[known], values[known]
     if take == "increase":

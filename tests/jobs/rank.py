@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import socket
 import sys
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import net
@@ -15,23 +17,28 @@ import record
 import torch
 import torch.distributed as dist
 from data import loader
-from models import Block, Clock, SplitMlp, Transformer
+from models import Clock, SplitMlp, Transformer
 from scenario import (
     BACKWARD_MS,
     FORWARD_MS,
     LAYERS,
     SEQUENCE_TOKENS,
-    STAGE_BACKWARD_MS,
-    STAGE_FORWARD_MS,
     Scenario,
 )
 from shares import train_shares
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.nn.parallel import DistributedDataParallel
 
 NEW_HOST_NAME = 0x04000000  # CLONE_NEWUTS
+
+
+def kept_waiting_s() -> float:
+    """Return how long this process was ready to run while others had the cores; 0 where the kernel does not tell."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 class Rank:
@@ -42,6 +49,7 @@ class Rank:
         self.clock = Clock(17 * scenario.seed + rank)
         self.log = record.StepLog(folder, scenario, rank)
         self.counters = net.Counters() if scenario.kind == "slow-link" else None
+        self.kept_waiting_s: list[float] = []  # until the end of each step
 
     def steps(self, batch: int):
         """Yield (step, tokens, targets) with the log open, the profiler on, and device time set."""
@@ -57,6 +65,7 @@ class Rank:
                     self.clock.ratio *= tokens.shape[1] / SEQUENCE_TOKENS
                 yield step, tokens, targets
                 traced.step()
+                self.kept_waiting_s.append(kept_waiting_s())
 
     def pause(self, step: int) -> None:
         """Collect garbage for a while, where the scenario says so."""
@@ -116,48 +125,6 @@ def train_hybrid(rank: Rank) -> None:
         rank.end(tokens, loss)
 
 
-class Stage(nn.Module):
-    """One pipeline stage: the first embeds, the last has the head."""
-
-    def __init__(self, clock: Clock, stage: int, stages: int) -> None:
-        super().__init__()
-        whole = Transformer(clock, 1, STAGE_FORWARD_MS, STAGE_BACKWARD_MS)
-        self.embed = whole.embed if stage == 0 else None
-        self.block: Block = whole.blocks[0]
-        self.head = whole.head if stage == stages - 1 else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.block(x if self.embed is None else self.embed(x))
-        return x if self.head is None else self.head(x)
-
-
-def cross_entropy(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the loss of one microbatch."""
-    return nn.functional.cross_entropy(output.flatten(0, 1), target.flatten())
-
-
-def train_pipeline(rank: Rank) -> None:
-    """One stage per rank, 1F1B."""
-    stages, stage = rank.scenario.world, rank.rank
-    torch.manual_seed(rank.scenario.seed)
-    module = Stage(rank.clock, stage, stages)
-    place = PipelineStage(module, stage, stages, torch.device("cpu"))
-    plan = Schedule1F1B(place, rank.scenario.microbatches, loss_fn=cross_entropy)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
-    for _, tokens, targets in rank.steps(batch=rank.scenario.microbatches):
-        with rank.log.phase("forward_backward"):
-            if stage == 0:
-                plan.step(tokens)
-            elif stage == stages - 1:
-                plan.step(target=targets)
-            else:
-                plan.step()
-        with rank.log.phase("optimizer"):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        rank.end(tokens, None)
-
-
 def main() -> None:
     """Run one rank."""
     folder, scenario = Path(sys.argv[1]), Scenario.read(Path(sys.argv[2]))
@@ -170,9 +137,14 @@ def main() -> None:
     rank = Rank(folder, scenario, number)
     if scenario.kind == "slow-link":
         net.probe(folder, number, scenario.world)
-    train = train_hybrid if scenario.kind == "hang" else train_pipeline if scenario.is_pipeline() else train_ddp
-    train = train_shares if scenario.kind == "compute-twice" else train
+    if scenario.is_pipeline():
+        from stages import train_pipeline as train  # imports as much as all else together
+    else:
+        train = {"hang": train_hybrid, "compute-twice": train_shares}.get(scenario.kind, train_ddp)
     train(rank)
+    waits_s = [after - before for before, after in pairwise(rank.kept_waiting_s)]
+    profiled = waits_s[scenario.first_profiled - 1 : scenario.last_profiled]
+    Path(store).with_name(f"kept_waiting_rank{number}.json").write_text(json.dumps(profiled or waits_s))
     dist.barrier()
     record.dump_flight(folder, number, as_pickle=False)
     dist.barrier()

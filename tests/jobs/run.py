@@ -30,8 +30,8 @@ HERE = Path(__file__).parent
 LIMIT_S = 240.0
 
 
-def train(job: Scenario, folder: Path) -> tuple[float, float]:
-    """Run all ranks of a job into a folder; return the load of the machine before and after."""
+def train(job: Scenario, folder: Path) -> truth.Machine:
+    """Run all ranks of a job into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     before = os.getloadavg()[0]
     started_ns = time.time_ns()
@@ -42,8 +42,14 @@ def train(job: Scenario, folder: Path) -> tuple[float, float]:
         ranks = [_start(job, folder, scratch, rank, inside) for rank in range(job.world)]
         stack.callback(lambda: [one.kill() for one in ranks if one.poll() is None])
         _wait(ranks, scratch)
+        waited = {rank: _mean_ms(scratch / f"kept_waiting_rank{rank}.json") for rank in range(job.world)}
     (folder / "job.json").write_text(json.dumps(truth.job_card(job, started_ns), indent=1))
-    return before, os.getloadavg()[0]
+    return truth.Machine((before, os.getloadavg()[0]), waited)
+
+
+def _mean_ms(path: Path) -> float:
+    waits_s = json.loads(path.read_text()) if path.exists() else []
+    return round(statistics.fmean(waits_s) * 1e3, 3) if waits_s else 0.0
 
 
 def _places(job: Scenario):
@@ -120,11 +126,11 @@ def main() -> int:
         return 77
     can_compare = args.control and job.kind != "hang"
     controls = [control(job)] if can_compare else []
-    load = train(job, args.out)
+    machine = train(job, args.out)
     controls += [control(job)] if can_compare else []
     if args.truth:
         seen = step_ms(job, args.out, job.from_step + 1) if job.kind != "hang" else None
-        args.truth.write_text(json.dumps(truth.label(job, args.out.name, seen, controls, load), indent=1))
+        args.truth.write_text(json.dumps(truth.label(job, args.out.name, seen, controls, machine), indent=1))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scenario import (
     BACKWARD_MS,
@@ -29,8 +30,17 @@ CONDITIONS = {
 NAMELESS = ("seqlen-rotating", "gc-pause")  # the suffering rank changes: naming one is wrong
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What the machine did to a job: its load before and after, and for how long (ms) each rank had to wait for a core,
+    per step, of the profiled ones if there are any."""
+
+    load: tuple[float, float]
+    kept_waiting_ms: dict[int, float]
+
+
 def label(
-    job: Scenario, name: str, step_ms: float | None, controls: Sequence[float], load: tuple[float, float]
+    job: Scenario, name: str, step_ms: float | None, controls: Sequence[float], machine: Machine
 ) -> dict[str, object]:
     """Return the label; `controls` are median steps of healthy jobs run just before and after, in milliseconds."""
     condition, also = CONDITIONS.get(job.kind, (None, []))
@@ -51,7 +61,8 @@ def label(
         "injected": injected(job),
         "expected_victim_ranks": [rank for rank in range(job.world) if condition and rank not in named],
         "profiled_steps": [job.first_profiled, job.last_profiled],
-        "notes": "", "seen": seen, "host_load_1min_before_after": [round(one, 1) for one in load],
+        "notes": "", "seen": seen, "host_load_1min_before_after": [round(one, 1) for one in machine.load],
+        "kept_waiting_ms_per_step": machine.kept_waiting_ms,
     }  # fmt: skip
 
 

@@ -75,6 +75,16 @@ def test_labels_select_and_what_is_left_is_one_value():
     assert len(view.signal(tables, seconds, reason="none")) == 0 and len(view.signal(tables, "skewscope_x")) == 0
 
 
+def test_a_small_signal_is_worked_out_once_and_cannot_be_changed(monkeypatch):
+    tables = {"windows": windows.windows(samples(POWER, [100, 300, 200, 50]))}
+    once = view.signal(tables, POWER)
+    assert view.signal(tables, POWER) is once and view.signal(tables, POWER, take="low") is not once
+    with pytest.raises(ValueError, match="read-only"):
+        once.values[:] = 0.0
+    monkeypatch.setattr(view, "MOST_REMEMBERED_BYTES", 1)
+    assert view.signal(tables, POWER, take="high") is not view.signal(tables, POWER, take="high")
+
+
 def test_an_absent_counter_is_nought_where_its_node_tells_anything():
     errors = "skewscope_rdma_errors_total"
     told = concat(

@@ -155,6 +155,11 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def last_ns(self) -> int:
+        """Return when it was told anything last, 0 for never."""
+        return self.noted[-1][0] if self.noted else 0
+
     def told(self, path: str) -> list[tuple[int, str, str, str, str, str]]:
         """Return (time in ns, what, incident, condition, place, severity) of each notification to a path."""
         found = []

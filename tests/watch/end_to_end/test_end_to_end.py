@@ -26,6 +26,7 @@ P = SimpleNamespace(**run_path(str(HERE / "_programs.py")))
 WITHIN_S = 90.0
 LASTS_S = 150.0  # the faults
 SETTLED_S = 114.0  # four windows, and the time to look at them
+QUIET_S = 12.0
 PHASE_S = float(os.environ.get("SKEWSCOPE_TEST_PHASE_S", "20"))  # of a window that is over when they begin
 PAST = 14  # windows that are known at the beginning
 CLEAR_S = 30
@@ -101,11 +102,16 @@ class Story:
             for road in ("server", "serverless")
         }
 
+    def quiet(self) -> bool:
+        """Return whether nothing was told lately: an Alertmanager writes down what it told each 5 s only."""
+        return time.time_ns() - self.receiver.last_ns > QUIET_S * 1e9
+
     def tell(self) -> None:
         """Live through it."""
         self.sleep_until(0)
         P.until(lambda: all(self.fleet.truth <= set(self.named(road)) for road in ROADS), WITHIN_S)
-        self.sleep_until(SETTLED_S)  # prices of the first windows still grow; an Alertmanager writes down each 5 s
+        self.sleep_until(SETTLED_S)  # prices of the first windows still grow
+        P.until(self.quiet, LASTS_S - SETTLED_S)
         self.before, self.killed_ns = self.known(), time.time_ns()
         self.programs["alertmanager"].again()
         self.programs["server"].again()
