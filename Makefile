@@ -6,6 +6,7 @@
 # make fuzz    damaged inputs for every parser, new ones with FUZZ_FLAGS="--seed 7"; see tests/fuzz
 # make matrix  every part with every fault around it, as a table of outcomes; five minutes
 # make docs    the documentation as a site, in build/site
+# make dist    what is released, in dist/: wheel, source archive, bill of materials, checksums; the same bytes each time
 # make newcomer  all that the tutorial and the how-tos tell to type, in a fresh copy and environment
 # make coverage the tests again, with coverage of 90 % at least; it takes twice as long
 
@@ -20,7 +21,7 @@ TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of commands are started, and each would compile all that it imports
 
-.PHONY: demo test coverage lint style types faults fuzz soak newcomer docs bench derived clean check-python browser prometheus slurm site-tools
+.PHONY: demo test coverage lint style types faults fuzz soak newcomer docs dist bench derived clean check-python browser prometheus slurm site-tools
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
@@ -63,6 +64,10 @@ docs: site-tools .venv-test/.installed
 	$(TEST)/python docs/make_reference.py
 	mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
+dist: .venv-test/.installed
+	rm -rf dist
+	$(TEST)/python docs/make_dist.py
+
 newcomer: .venv-test/.installed
 	rm -rf build/newcomer
 	git clone --quiet . build/newcomer
@@ -82,6 +87,7 @@ bench: .venv-bench/.installed
 derived: .venv-test/.installed
 	$(TEST)/skewscope conditions --readme > detectors/README.md
 	$(TEST)/skewscope metrics --readme > agents/METRICS.md
+	$(TEST)/python docs/make_man.py
 
 clean:
 	rm -rf .venv-test .venv-bench .venv/.installed build dist *.egg-info skewscope-report .coverage .coverage.* htmlcov

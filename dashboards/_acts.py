@@ -192,7 +192,7 @@ def _decided(asked: Asked, guard: Guard, audit: Audit | None) -> flask.typing.Re
     if asked.action == "snooze":
         told["seconds"] = SNOOZES_S[form["for"]]
     try:
-        assert audit is not None
+        assert audit is not None  # noqa: S101 - `_asked` refuses without one
         audit.record(key, told)
     except OSError as error:
         log.error("a decision could not be written to %s: %s", audit and audit.path, error)

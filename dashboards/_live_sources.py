@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +18,9 @@ from skewscope.feeds.contract import WINDOW_NS
 from skewscope.feeds.prometheus import Prometheus
 from skewscope.frames import all_tables, concat
 from skewscope.store.reader import Reader
+from skewscope.web.access import Access
+from skewscope.web.opened import opened
+from skewscope.web.shown import without_login
 
 from ._act_records import Acts, acts_of
 from ._sources import Refreshing, checked, from_windows, marked
@@ -34,11 +36,12 @@ def live(*, watch: str, store: Path | None, prometheus: str, selector: str, hour
     """Return a source that refreshes; with `watch`, report and incidents come from there."""
     if not 0 < hours <= 24 * 14 or not 1 <= every_s <= 3600:
         raise UsageError("--hours wants more than 0 and at most two weeks, --every 1 to 3600 s")
-    if watch and urlsplit(watch).scheme not in ("http", "https"):
-        raise UsageError(f"--watch {watch!r}: give the address of a `skewscope watch`, as http://127.0.0.1:9710")
+    if watch and (urlsplit(watch).scheme not in ("http", "https") or "@" in urlsplit(watch).netloc):
+        raise UsageError(f"--watch {without_login(watch)!r}: give the address of a `skewscope watch`, without a login, "
+                         "as http://127.0.0.1:9710")  # fmt: skip
     title, tables = _windows(store, prometheus, selector, hours)
     if not watch:
-        assert tables is not None
+        assert tables is not None  # noqa: S101 - one source is given
         made = tables
         return Refreshing(lambda: from_windows(made(), title), title, every_s)
     said = f"from {watch}" + (f" and {title}" if title else "")
@@ -121,7 +124,7 @@ def _acts(url: str) -> tuple[Acts | None, str, str]:
 def _asked(url: str, *, optional: bool = False) -> Any:  # noqa: ANN401 - any JSON
     """Return a JSON document from a server, None for an `optional` one that is not there; raises SkewscopeError."""
     try:
-        with urllib.request.urlopen(url, timeout=WAIT_S) as reply:
+        with opened(url, Access(), timeout_s=WAIT_S) as reply:
             body = reply.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
         if error.code == 404 and optional:

@@ -19,6 +19,7 @@ LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGN
 AWAITS = re.compile(rb"\r\n(expect:|transfer-encoding:)", re.IGNORECASE)
 HEAD_END = b"\r\n\r\n"
 TLS_HEAD_BYTES = 5  # type, version, length of a record
+TLS_TYPES = range(20, 24)
 MOST_WAITING = 512
 
 
@@ -27,7 +28,11 @@ def missing_bytes(said: bytes, most_head: int, most_body: int, *, tls: bool) -> 
 
     >>> missing_bytes(b"GET / HT", 99, 99, tls=False), missing_bytes(HEAD, 99, 99, tls=False)
     (1, 3)
+    >>> missing_bytes(bytes((22, 3, 1, 0, 9)), 99, 99, tls=True), missing_bytes(b"GET / HT", 99, 99, tls=True)
+    (9, 0)
     """
+    if tls and said and said[0] not in TLS_TYPES:  # spoken plainly: its handshake fails at once
+        return 0
     if tls:
         whole = (
             TLS_HEAD_BYTES + int.from_bytes(said[3:TLS_HEAD_BYTES]) if len(said) >= TLS_HEAD_BYTES else 1 + len(said)

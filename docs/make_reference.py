@@ -18,15 +18,18 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 OUT = ROOT / "build" / "docs"
 SECTION = re.compile(r"^([A-Z][A-Za-z ,-]+)$", re.M)
+CELL = re.compile(r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", re.M | re.S)
 COPIED = {"error_rates.md": "detectors/ERROR_RATES.md", "look_alikes.md": "detectors/LOOK_ALIKES.md"}
 
 
 def main() -> int:
     """Write all pages anew; the exit code is 0."""
     shutil.rmtree(OUT, ignore_errors=True)
-    shutil.copytree(HERE, OUT, ignore=shutil.ignore_patterns("*.py", "mkdocs.yml", "__pycache__"))
+    shutil.copytree(HERE, OUT, ignore=shutil.ignore_patterns("*.py", "*.1", "mkdocs.yml", "__pycache__"))
     for name, source in COPIED.items():
         (OUT / "explanation" / name).write_text((ROOT / source).read_text("utf-8"), "utf-8")
+    for path in (HERE / "examples").glob("*.py"):
+        (OUT / "examples" / path.with_suffix(".md").name).write_text(example(path.read_text("utf-8")), "utf-8")
     for name, text in pages().items():
         place = OUT / "reference" / f"{name}.md"
         place.parent.mkdir(exist_ok=True)
@@ -41,6 +44,29 @@ def pages() -> dict[str, str]:
         "tables": all_tables(), "documents": documents(), "formats": formats(), "python": python(),
     }  # fmt: skip
     return {name: "\n".join(lines) + "\n" for name, lines in made.items()}
+
+
+def example(text: str) -> str:
+    r"""Return a script of cells as Markdown: text cells as they are, code in fences.
+
+    >>> print(example("# %% [markdown]\n# # Title\n#\n# Text.\n\n# %%\nprint(1)\n"))
+    # Title
+    <BLANKLINE>
+    Text.
+    <BLANKLINE>
+    ```python
+    print(1)
+    ```
+    <BLANKLINE>
+    """
+    parts = []
+    for kind, cell in CELL.findall(text):
+        lines = cell.strip().splitlines()
+        if kind:
+            parts.append("\n".join(line.removeprefix("#").removeprefix(" ") for line in lines))
+        else:
+            parts.append("\n".join(["```python", *lines, "```"]))
+    return "\n\n".join(parts) + "\n"
 
 
 def commands() -> Iterator[str]:

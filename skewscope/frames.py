@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,13 +26,57 @@ def frame(table: str, columns: Columns) -> pd.DataFrame:
     >>> frame("ranks", {"job": "job", "rank": [0, 1]})["node"].tolist()
     ['', '']
     """
+    return part(table, columns).frame()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some `rows` of a table, checked, its names as Coded: many of them are united sooner than frames are."""
+
+    columns: dict[str, Any]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a frame."""
+        made = {name: _categorical(one) if isinstance(one, Coded) else one for name, one in self.columns.items()}
+        return pd.DataFrame(made, copy=False)
+
+
+def part(table: str, columns: Columns) -> Part:
+    """Return rows of `table` that are no frame yet, with all its columns in order; raises SchemaError as `frame`.
+
+    >>> part("ranks", {"job": "job", "rank": [0, 1]}).columns["rank"].tolist()
+    [0, 1]
+    """
     declared = schema.table(table)
     strange = sorted(set(columns) - set(declared.by_name))
     if strange:
         raise SchemaError(f"table {table} has no column {strange[0]!r}; it has {', '.join(declared.by_name)}")
     rows = _length(columns)
     made = {column.name: _column(table, column, columns.get(column.name), rows) for column in declared.columns}
-    return pd.DataFrame(made, copy=False)
+    for name, value in made.items():
+        if len(value.codes if isinstance(value, Coded) else value) != rows:
+            raise SchemaError(f"table {table}: column {name!r} is not {rows} rows long")
+    return Part(made, rows)
+
+
+def united(table: str, parts: Iterable[Part]) -> Part:
+    """Return the rows of all parts, in their order; codes of equal names become equal.
+
+    >>> united("ranks", [part("ranks", {"job": name, "rank": [0]}) for name in "ab"]).frame()["job"].tolist()
+    ['a', 'b']
+    """
+    kept = [one for one in parts if len(one)]
+    if len(kept) == 1:
+        return kept[0]
+    declared = schema.table(table).columns
+    if not kept:
+        return part(table, {column.name: [] for column in declared})
+    made = {column.name: _end_to_end(column, [one.columns[column.name] for one in kept]) for column in declared}
+    return Part(made, sum(map(len, kept)))
 
 
 def empty(table: str) -> pd.DataFrame:
@@ -55,16 +100,13 @@ def concat(table: str, frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     >>> concat("ranks", [one, two])["job"].tolist()
     ['a', 'b']
     """
-    parts = [part for part in frames if len(part)]
+    parts = [one for one in frames if len(one)]
     if not parts:
         return empty(table)
     if len(parts) == 1:
         return parts[0].reset_index(drop=True)
-    made: dict[str, Any] = {}
-    for column in schema.table(table).columns:
-        series = [part[column.name] for part in parts]
-        made[column.name] = _union(series) if column.type == "str" else np.concatenate([s.to_numpy() for s in series])
-    return pd.DataFrame(made, copy=False)
+    names = schema.table(table).by_name
+    return united(table, [part(table, {name: one[name] for name in names}) for one in parts]).frame()
 
 
 def check(table: str, given: pd.DataFrame) -> pd.DataFrame:
@@ -117,9 +159,23 @@ def _filled(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: 
         raise SchemaError(f"table {table}: column {column.name!r} is not {column.type}: {error}") from None
 
 
-def _coded(value: Any, rows: int) -> pd.Categorical[Any]:  # noqa: ANN401 - arrays of any type
+def _categorical(column: Coded) -> pd.Categorical[Any]:
+    if len(column.values) == 1:  # the codes are zeros
+        return pd.Categorical.from_codes(
+            np.zeros(len(column.codes), dtype=np.int8), dtype=_one_name(column.values[0]), validate=False
+        )
+    return pd.Categorical.from_codes(column.codes, categories=pd.Index(list(column.values), dtype=object))
+
+
+@lru_cache(maxsize=256)
+def _one_name(value: str) -> pd.CategoricalDtype:
+    return pd.CategoricalDtype(pd.Index([value], dtype=object))
+
+
+def _coded(value: Any, rows: int) -> Coded:  # noqa: ANN401 - arrays of any type
+    """Return text with every code known and every value once."""
     if isinstance(value, str):
-        return pd.Categorical.from_codes(np.zeros(rows, dtype=np.int8), dtype=_one_name(value), validate=False)
+        return Coded(np.zeros(rows, dtype=np.int8), [value])
     if isinstance(value, Coded):
         return _without_gaps(np.asarray(value.codes), list(value.values))
     if isinstance(value, pd.Series):
@@ -129,15 +185,10 @@ def _coded(value: Any, rows: int) -> pd.Categorical[Any]:  # noqa: ANN401 - arra
     names = ["" if item is None or item is pd.NA or item != item else str(item) for item in value]
     place: dict[str, int] = {}
     codes = np.fromiter((place.setdefault(name, len(place)) for name in names), dtype=np.int64, count=len(names))
-    return pd.Categorical.from_codes(codes, categories=pd.Index(list(place), dtype=object))
+    return Coded(codes, list(place))
 
 
-@lru_cache(maxsize=256)
-def _one_name(value: str) -> pd.CategoricalDtype:
-    return pd.CategoricalDtype(pd.Index([value], dtype=object))
-
-
-def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> pd.Categorical[Any]:
+def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> Coded:
     unique = list(dict.fromkeys(values))
     if len(unique) != len(values):
         place = {name: index for index, name in enumerate(unique)}
@@ -146,16 +197,16 @@ def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> pd.Categori
         if "" not in unique:
             unique.append("")
         codes = np.where(codes < 0, unique.index(""), codes)
-    return pd.Categorical.from_codes(codes, categories=pd.Index(unique, dtype=object))
+    if len(codes) and codes.max() >= len(unique):
+        raise SchemaError(f"a code of {codes.max()} for {len(unique)} values")
+    return Coded(codes, unique)
 
 
-def _union(series: list[pd.Series]) -> pd.Categorical[Any]:
-    categoricals = [
-        part.array if isinstance(part.array, pd.Categorical) else _coded(part, len(part)) for part in series
-    ]
+def _end_to_end(column: Column, values: Sequence[Any]) -> Any:  # noqa: ANN401 - Coded or an array
+    return _union(values) if column.type == "str" else np.concatenate(values)
+
+
+def _union(columns: Sequence[Coded]) -> Coded:
     place: dict[str, int] = {}
-    codes = []
-    for part in categoricals:
-        moved = np.array([place.setdefault(str(name), len(place)) for name in part.categories] + [-1])
-        codes.append(moved[part.codes])
-    return pd.Categorical.from_codes(np.concatenate(codes), categories=pd.Index(list(place), dtype=object))
+    moved = [np.array([place.setdefault(name, len(place)) for name in one.values], dtype=np.int32) for one in columns]
+    return Coded(np.concatenate([codes[one.codes] for codes, one in zip(moved, columns, strict=True)]), list(place))

@@ -6,9 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-import tarfile
 import tomllib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,40 +228,6 @@ def test_samples_are_small_sourced_and_licensed():
         for word in ("Origin:", "Licence:", "What a correct analysis finds:"):
             assert word in source, f"{folder.name}/SOURCE.md lacks {word!r}"
         assert not (folder / "truth.json").exists(), "the answer must not lie beside the recording"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the source archive, and from it the wheel."""
-    place = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return place
-
-
-def test_the_wheel_carries_everything(built: Path):
-    (wheel,) = built.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {"skewscope/py.typed", "skewscope/agents/__init__.py", "skewscope/dashboards/__init__.py"}
-    for rooms in ("detectors", "agents.collectors"):
-        wanted |= {f"{room.module.replace('.', '/')}.py" for room in catalogue.rooms(rooms)}
-    wanted |= {
-        f"skewscope/{path.relative_to(ROOT)}"
-        for folder in ("sample_data", "dashboards/assets")
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert not wanted - names
-    assert not [name for name in names if "__pycache__" in name]
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"skewscope"}, "the wheel installs other names"
-    assert any(name.endswith("licenses/LICENSE") for name in names)
-
-
-def test_the_source_archive_leaves_out_what_was_made(built: Path):
-    (archive,) = built.glob("*.tar.gz")
-    names = tarfile.open(archive).getnames()
-    assert not [name for name in names if re.search(r"\.venv|__pycache__|/\.git/", name)]
 
 
 def test_the_agent_stays_light():

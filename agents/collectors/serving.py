@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from skewscope.contracts import Place, Sample
 from skewscope.errors import NoData, Unreadable, UsageError
 from skewscope.metrics.engine_names import EXPORTS
+from skewscope.web.shown import without_login
 
 from ._aside import Aside
 
@@ -75,15 +76,16 @@ def checked(url: str, *, remote: bool = False) -> str:
     >>> checked("http://127.0.0.1:8000/metrics")
     '127.0.0.1:8000'
     """
+    shown = without_login(url)
     try:
         parts = urlsplit(url)
         port = parts.port or 80
-    except ValueError as error:
-        raise UsageError(f"serving.urls: {url!r} is no address: {error}") from None
+    except ValueError:
+        raise UsageError(f"serving.urls: {shown!r} is no address") from None
     if parts.scheme != "http" or not parts.hostname:
-        raise UsageError(f"serving.urls: {url!r} is no address such as http://127.0.0.1:8000/metrics")
+        raise UsageError(f"serving.urls: {shown!r} is no address such as http://127.0.0.1:8000/metrics")
     if parts.hostname not in LOOPBACK and not remote:
-        raise UsageError(f"serving.urls: {url!r} is not on this node; set serving.allow-remote to read it all the same")
+        raise UsageError(f"serving.urls: {shown!r} is not on this node; serving.allow-remote=1 reads it all the same")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{port}"
 
@@ -98,7 +100,7 @@ def fetch(url: str) -> str:
     """Return a page as text; raises OSError where it does not come within 2 s, Unreadable where it is too large."""
     from http.client import HTTPConnection, HTTPException
 
-    parts = urlsplit(url)
+    parts, shown = urlsplit(url), without_login(url)
     deadline_s = time.monotonic() + DEADLINE_S
     connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=DEADLINE_S)
     try:
@@ -106,16 +108,16 @@ def fetch(url: str) -> str:
                            headers={"Accept": "text/plain; version=0.0.4"})  # fmt: skip
         response = connection.getresponse()
         if response.status != 200:
-            raise Unreadable(f"{url} answers {response.status}")
+            raise Unreadable(f"{shown} answers {response.status}")
         page = bytearray()
         while chunk := response.read1(1 << 16):
             page += chunk
             if len(page) > LARGEST_BYTES:
-                raise Unreadable(f"{url} is larger than {LARGEST_BYTES} bytes")
+                raise Unreadable(f"{shown} is larger than {LARGEST_BYTES} bytes")
             if time.monotonic() > deadline_s:
-                raise TimeoutError(f"{url} did not come within {DEADLINE_S} s")
+                raise TimeoutError(f"{shown} did not come within {DEADLINE_S} s")
         return page.decode("utf-8", "replace")
     except HTTPException as error:
-        raise Unreadable(f"{url}: {error or type(error).__name__}") from None
+        raise Unreadable(f"{shown}: {error or type(error).__name__}") from None
     finally:
         connection.close()

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from ..acts import OWNER
 from ..errors import SkewscopeError
 from ..plans import plain
+from ..versions import newer
 from .lines import FileLines
 
 SCHEMA = "skewscope.action/1"
@@ -184,6 +185,8 @@ def checked(line: bytes, seq: int, prev: str) -> Record:
 
 
 def _wrong(record: object, line: bytes, seq: int, prev: str) -> str:
+    if why := newer(record, SCHEMA):
+        return why
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         return f"is no {SCHEMA}"
     if record.get("seq") != seq:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from ..errors import SkewscopeError
 from ..web.access import Access
-from ..web.post import check, hidden
+from ..web.post import check
+from ..web.shown import hidden
 
 MOST_BYTES = 64 << 20
 

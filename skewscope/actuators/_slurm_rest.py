@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote
 
 from ..acts import Step, plain_text
 from ..errors import UsageError
 from ..web.access import Access
-from ..web.post import check, hidden
+from ..web.opened import opened
+from ..web.post import check
+from ..web.shown import hidden
 from ._slurm_hostlist import expand, listed
 from ._slurm_programs import Unsent
 from ._slurm_state import Reservation, Told
@@ -25,13 +26,6 @@ OLDEST = 39
 LISTS = ("features", "active_features")
 NAMES = {"active_features": "features_act"}
 MOST_BYTES = 512 * 2**20
-
-
-class _Straight(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the token would go elsewhere."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        return None
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class Rest:
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         where = f"{hidden(self.url)} {method} {path}"
         try:
-            with self._opener().open(self._request(method, path, body), timeout=self.timeout_s) as reply:
+            with self._opened(method, path, body) as reply:
                 told = json.loads(reply.read(MOST_BYTES) or b"{}")
         except urllib.error.HTTPError as error:
             raise self._refused(where, error) from None
@@ -103,19 +97,15 @@ class Rest:
             raise Unsent(f"{where}: {_complaint(complaints)}")
         return told
 
-    def _request(self, method: str, path: str, body: bytes | None) -> urllib.request.Request:
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "skewscope",
-                   "X-SLURM-USER-NAME": self.user}  # fmt: skip
+    def _opened(self, method: str, path: str, body: bytes | None) -> HTTPResponse:
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "X-SLURM-USER-NAME": self.user}
         if self.token_file:
             bearer = Access(bearer_token_file=self.token_file).lines()["Authorization"]
             headers["X-SLURM-USER-TOKEN"] = bearer.removeprefix("Bearer ")
-        return urllib.request.Request(self.url.rstrip("/") + path, data=body, headers=headers, method=method)
-
-    def _opener(self) -> urllib.request.OpenerDirector:
-        handlers: list[urllib.request.BaseHandler] = [_Straight(), urllib.request.ProxyHandler({})]
-        if self.url.startswith("https:"):
-            handlers.append(urllib.request.HTTPSHandler(context=Access(ca_file=self.ca_file).tls()))
-        return urllib.request.build_opener(*handlers)
+        return opened(
+            self.url.rstrip("/") + path, Access(ca_file=self.ca_file), timeout_s=self.timeout_s, method=method,
+            body=body, headers=headers, follow=False, proxies={},
+        )  # fmt: skip
 
     def _refused(self, where: str, error: urllib.error.HTTPError) -> Unsent:
         with error:

@@ -13,7 +13,8 @@ from typing import ClassVar
 from ..acts import VERBS, Command, Fleet, Outcome, Request, Step, Values
 from ..errors import SkewscopeError, UsageError
 from ..web.access import Access
-from ..web.post import Undelivered, check, hidden, post
+from ..web.post import Undelivered, check, post
+from ..web.shown import hidden
 from . import _fleet_document
 from ._asked import asked
 from ._memory import kept, looked

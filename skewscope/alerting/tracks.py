@@ -72,7 +72,7 @@ class Track:
         return np.where((edges >= onset_s) & (edges < end_s), faulty, self.quiet)
 
     def _stamped(self, times_s: Array, onset_s: float, end_s: float) -> Array:
-        assert self.stamps is not None
+        assert self.stamps is not None  # noqa: S101 - asked before
         cycle_s = len(self.course) * WINDOW_S
         turns = np.arange(max(1, int((end_s - onset_s) // cycle_s)) if self.again else 1)
         all_s = np.sort((onset_s + turns[:, None] * cycle_s + self.stamps[None, :]).ravel())

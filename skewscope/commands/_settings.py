@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import UsageError
 
 PREFIX = "SKEWSCOPE_"
+SECRET = {"header", "webhook"}  # what stands there is not repeated
 NEVER = {"help", "version", "config", "command"}
 YES, NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
@@ -177,15 +178,20 @@ def _converted(action: argparse.Action, value: Any, origin: str) -> Any:  # noqa
     if isinstance(action, argparse._StoreTrueAction):
         return _yes_or_no(value, origin)
     if isinstance(value, bool | dict):
-        raise UsageError(f"{origin} = {value!r}: wants a value such as {action.metavar or action.dest.upper()}")
+        said = _said(action, value, origin)
+        raise UsageError(f"{said}: wants a value such as {action.metavar or action.dest.upper()}")
     text = ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
     try:
         made = action.type(text) if callable(action.type) else text
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-        raise UsageError(f"{origin} = {value!r} does not fit: {error}") from None
+        raise UsageError(f"{_said(action, value, origin)} does not fit: {error}") from None
     if action.choices is not None and made not in action.choices:
         raise UsageError(f"{origin} = {value!r} is none of {', '.join(map(str, action.choices))}")
     return made
+
+
+def _said(action: argparse.Action, value: object, origin: str) -> str:
+    return origin if action.dest in SECRET else f"{origin} = {value!r}"
 
 
 def _yes_or_no(value: Any, origin: str) -> bool:  # noqa: ANN401 - TOML values of any type

@@ -189,7 +189,7 @@ def _pairs(text: str) -> dict[str, str]:
     for part in _listed(text):
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise argparse.ArgumentTypeError(f"{part!r}: wants NAME=VALUE")
+            raise argparse.ArgumentTypeError("wants NAME=VALUE")  # not what came: it may be a secret
         found[name] = value
     return found
 

@@ -47,7 +47,7 @@ def _plain(subject: Mapping[str, Any]) -> str:
 
 def _record(key: tuple[str, str, str], first: Mapping[str, Any] | None, second: Mapping[str, Any] | None) -> Record:
     told = second or first
-    assert told is not None
+    assert told is not None  # noqa: S101 - a key stands in one of both
     return {
         "state": "stayed" if first and second else "came" if second else "went", "condition": key[0], "role": key[1],
         "subject": key[2], "severity": told["severity"],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import ssl
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from ..web.access import Access
+from ..web.opened import opened
+from ..web.shown import without_login
 from .answer import Answer
 
 TIMEOUT_S = 5.0
@@ -38,9 +39,8 @@ def asked(kind: str, url: str, access: Access) -> Answer:
         return Answer("servers", kind, "trouble", f"the address of {shown} holds a login, which others may read",
                       "leave it out, and give --user and --password-file")  # fmt: skip
     path, word = KINDS[kind]
-    request = urllib.request.Request(url.rstrip("/") + path, headers=access.lines())
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=access.tls()) as reply:  # noqa: S310
+        with opened(url.rstrip("/") + path, access, timeout_s=TIMEOUT_S) as reply:
             text = reply.read(MOST_BYTES).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         return Answer("servers", kind, "trouble", f"{shown}{path} answers {error.code} {error.reason}", _of(error.code))
@@ -50,16 +50,6 @@ def asked(kind: str, url: str, access: Access) -> Answer:
         return Answer("servers", kind, "trouble", f"{shown} answers, but not as a {kind} does",
                       f"name the address of the {kind}; without a path it is asked for {path}")  # fmt: skip
     return Answer("servers", kind, "ok", f"{shown}{_version(text)}")
-
-
-def without_login(url: str) -> str:
-    """Return an address as it may be shown.
-
-    >>> without_login("https://ann:secret@host:9090/x")
-    'https://host:9090/x'
-    """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _version(text: str) -> str:

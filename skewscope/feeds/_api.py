@@ -16,6 +16,7 @@ import msgspec
 from skewscope.errors import SkewscopeError, UsageError
 
 from ..web.access import Access
+from ..web.shown import without_login
 
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 TOO_MUCH = (413, 422)
@@ -80,11 +81,15 @@ class Api:
     """
 
     def __init__(self, url: str, access: Access, timeout_s: float, tries: int) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise UsageError(f"{url!r} is no address of a server: give http[s]://HOST:PORT[/PATH]")
-        self.url = url.rstrip("/")
-        self.host, self.port, self.path = parts.hostname, parts.port, parts.path.rstrip("/")
+        self.url = without_login(url).rstrip("/")  # as it is shown
+        try:
+            parts = urlsplit(url)
+            host, self.port = parts.hostname, parts.port
+        except ValueError:  # its text holds what stands where a port should
+            host = None
+        if host is None or parts.scheme not in ("http", "https") or parts.username is not None:
+            raise UsageError(f"{self.url!r} is no address of a server: give http[s]://HOST:PORT[/PATH]")
+        self.host, self.path = host, parts.path.rstrip("/")
         self.access = access
         self.tls = access.tls() if parts.scheme == "https" else None
         self.timeout_s, self.tries = timeout_s, tries

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from skewscope.errors import UsageError
 
+from ..web.shown import without_login
+
 PORTS = {"http": 80, "https": 443}
 FORM = "give [NODE=]HOST:PORT or [NODE=]http[s]://HOST:PORT/PATH"
 
@@ -44,6 +46,7 @@ def target(text: str) -> Target:
     >>> target("n1=10.0.0.7:9400").url, target("https://gpu7:9400/m").node, target("[::1]:9400").authority
     ('http://10.0.0.7:9400/metrics', 'gpu7', '[::1]:9400')
     """
+    shown = without_login(text)
     name, equals, rest = text.strip().partition("=")
     if not equals or "/" in name or "?" in name:
         name, rest = "", text.strip()
@@ -51,13 +54,13 @@ def target(text: str) -> Target:
     try:
         parts = urlsplit(rest if "://" in rest else f"//{rest}")
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise UsageError(f"target {text!r}: {error}; {FORM}") from None
+    except ValueError:  # its text holds what stands where a port should, which may be a password
+        raise UsageError(f"target {shown!r} is no address: {FORM}") from None
     if not host or scheme not in PORTS or not (port or "://" in rest) or parts.username is not None:
-        raise UsageError(f"target {text!r} is no address: {FORM}")
+        raise UsageError(f"target {shown!r} is no address: {FORM}")
     path = (parts.path or "/metrics") + (f"?{parts.query}" if parts.query else "")
     if not (rest.isascii() and rest.isprintable()) or " " in rest:
-        raise UsageError(f"target {text!r} holds what an address must not: {FORM}")
+        raise UsageError(f"target {shown!r} holds what an address must not: {FORM}")
     return Target(name or host, host, port or PORTS[scheme], path, scheme == "https", bool(name))
 
 

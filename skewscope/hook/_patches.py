@@ -44,5 +44,5 @@ class Patches:
         while self._undo:
             try:
                 self._undo.pop()()
-            except Exception:  # the module may be half torn down at exit
+            except Exception:  # noqa: S112 - the module may be half torn down at exit
                 continue

@@ -53,7 +53,7 @@ def spool(asked: str | os.PathLike[str] | None = None) -> Path:
     wanted = Path(asked or os.environ.get("SKEWSCOPE_SPOOL") or SPOOL)
     if wanted.is_dir() and os.access(wanted, os.W_OK | os.X_OK):
         return wanted
-    return private(Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent"), Path("/tmp"))
+    return private(Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent"), Path("/tmp"))  # noqa: S108 - it is checked
 
 
 def private(runtime: Path, temporary: Path) -> Path:

@@ -26,7 +26,7 @@ def install_hook() -> None:
     except (Exception, SystemExit) as error:  # whatever is wrong here is none of the program's business
         try:
             sys.stderr.write(f"skewscope: no timings of process {os.getpid()}: {type(error).__name__}: {error}\n")
-        except Exception:
+        except Exception:  # noqa: S110 - nobody is left to tell
             pass
 
 

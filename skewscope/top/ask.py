@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import urllib.error
-import urllib.request
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import SkewscopeError, UsageError
 from ..web.access import Access
+from ..web.opened import opened
+from ..web.shown import without_login
 
 WAIT_S = 5.0
 MOST_BYTES = 64 * 1024 * 1024
@@ -20,7 +21,7 @@ def checked(url: str, flag: str) -> str:
     """Return the address of a server without the slash at its end; raises UsageError for what is none."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{flag} {url!r}: wants an address as http://127.0.0.1:9710")
+        raise UsageError(f"{flag} {without_login(url)!r}: wants an address as http://127.0.0.1:9710")
     if parts.username is not None:
         raise UsageError(f"{flag}: no login in the address, others can see it; use --user and --password-file")
     return url.rstrip("/")
@@ -28,13 +29,9 @@ def checked(url: str, flag: str) -> str:
 
 def page(url: str, access: Access, *, accept: str = "*/*", wait_s: float = WAIT_S) -> bytes:
     """Return the body of a page; raises SkewscopeError that names the address and the reason."""
-    handlers: list[urllib.request.BaseHandler] = [_SameHost()]
-    if url.startswith("https:"):
-        handlers.append(urllib.request.HTTPSHandler(context=access.tls()))
-    request = urllib.request.Request(url, headers={"User-Agent": "skewscope", "Accept": accept, **access.lines()})
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=wait_s) as reply:
-            body: bytes = reply.read(MOST_BYTES + 1)
+        with opened(url, access, timeout_s=wait_s, headers={"Accept": accept}) as reply:
+            body = reply.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
             said = " ".join(error.read(200).decode("utf-8", "replace").split())
@@ -55,12 +52,3 @@ def told(url: str, access: Access) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SkewscopeError(f"{url} answers with JSON that is no object")
     return document
-
-
-class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect to another host: a login would go there, too."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:  # noqa: ANN401
-        if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
-            return None
-        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
 from ..web.access import Access
-from ..web.post import hidden
+from ..web.opened import opened
+from ..web.shown import hidden
 
 PATH = "/api/v2/alerts?active=true&silenced=false&inhibited=false"
 TIMEOUT_S, MOST_BYTES = 10.0, 16 << 20
@@ -37,9 +36,7 @@ class Alarms:
         return tuple(found), ""
 
     def _asked(self, url: str) -> object:
-        request = urllib.request.Request(url, headers={"Accept": "application/json", **self.access.lines()})
-        handlers = [urllib.request.HTTPSHandler(context=self.access.tls())] if url.startswith("https") else []
-        with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT_S) as answer:
+        with opened(url, self.access, timeout_s=TIMEOUT_S, headers={"Accept": "application/json"}) as answer:
             return json.loads(answer.read(MOST_BYTES))
 
 

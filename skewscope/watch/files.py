@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..versions import newer
 
 
 def write_json(path: Path, content: object) -> None:
@@ -30,17 +31,21 @@ def write(path: Path, content: bytes) -> None:
         raise
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+def read_json(path: Path, schema: str) -> Any:  # noqa: ANN401 - any JSON value
     """Return what a JSON file holds, None where there is none.
 
-    Raises ValueError for one that is damaged, UsageError for one that cannot be read: it is not to be written over.
+    Raises ValueError for one that is damaged, UsageError for one that cannot be read, or that a newer skewscope wrote
+    with a later version of `schema`: it is not to be written over.
     """
     try:
-        return json.loads(path.read_bytes())
+        told = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if why := newer(told, schema):
+        raise UsageError(f"{path} {why}: use the newer one, or another folder")
+    return told
 
 
 def append_line(path: Path, content: object) -> None:

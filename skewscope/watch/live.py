@@ -71,8 +71,7 @@ class Live:
         host, port = self.server.address
         if not port:
             return host
-        scheme = "https" if self._options.web_config else "http"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"http{'s' * self.server.secure}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def start(self) -> None:
         """Open store and server; raises UsageError, or StoreError for a store that is taken or damaged."""

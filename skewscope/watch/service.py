@@ -66,7 +66,7 @@ class Service:
             return
         path = self.plan.folder / "state.json"
         try:
-            kept = read_json(path)
+            kept = read_json(path, STATE)
             if kept is not None:
                 if kept.get("schema") != STATE:
                     raise ValueError(f"it is no {STATE}")

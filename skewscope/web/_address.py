@@ -103,7 +103,7 @@ def close(listening: socket.socket, address: Address, file: tuple[int, int] | No
 def _resolved(address: Address) -> list[tuple[socket.AddressFamily, str]]:
     """Return (family, numeric host) of an address, IPv4 first as Prometheus asks it first."""
     if not address.host:
-        return [(socket.AF_INET6, "::")] if socket.has_dualstack_ipv6() else [(socket.AF_INET, "0.0.0.0")]
+        return [(socket.AF_INET6, "::")] if socket.has_dualstack_ipv6() else [(socket.AF_INET, "0.0.0.0")]  # noqa: S104 - guarded
     try:
         found = socket.getaddrinfo(_plain(address.host), address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -93,8 +93,7 @@ def _loaded(text: str) -> Mapping[str, Any]:
             return super().construct_mapping(node, deep)
 
     try:
-        # A SafeLoader, though the rule does not see it.
-        found = yaml.load(text, Loader)  # noqa: S506
+        found = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader, though the rule does not see it
     # Besides its own errors, those of numbers with thousands of digits, of days that no month has, and of depth.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import urllib.error
-import urllib.request
 from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from ..errors import SkewscopeError, UsageError
 from .access import Access
+from .opened import opened
+from .shown import hidden
 
 TIMEOUT_S = 10.0
 AGAIN = (408, 425, 429)
@@ -23,49 +24,29 @@ class Undelivered(SkewscopeError):
         self.final, self.after_s = final, after_s
 
 
-class _Straight(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: a POST would become a GET, and secrets would go elsewhere."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        return None
-
-
 def check(url: str) -> str:
     """Return the address as it is; raises UsageError for what cannot be posted to."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # as of a bracket that is not closed
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{hidden(url)}: wants an address as http://HOST:PORT/PATH or https://...")
+    if parts.username is not None:
+        raise UsageError(f"the address of {hidden(url)} holds a login, which others may read: leave it out")
     return url
-
-
-def hidden(url: str) -> str:
-    """Return an address without what may be secret in it: the path of a chat's webhook is its password.
-
-    >>> hidden("https://hooks.slack.com/services/T0/B0/secret"), hidden("http://u:p@h:1/x")
-    ('https://hooks.slack.com/...', 'http://h:1/...')
-    """
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}/..." if parts.path.strip("/") or parts.query else f"{parts.scheme}://{host}"
 
 
 def post(url: str, body: bytes, access: Access | None = None, *, key: str = "", timeout_s: float = TIMEOUT_S) -> None:
     """Post JSON; raises Undelivered. `key` lets a receiver see that it got the same twice."""
-    headers = {"Content-Type": "application/json", "User-Agent": "skewscope"}
-    if key:
-        headers["Idempotency-Key"] = key
-    handlers: list[urllib.request.BaseHandler] = [_Straight(), urllib.request.ProxyHandler()]
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
     try:
-        access = access or Access()
-        headers |= access.lines()
-        if url.startswith("https:"):
-            handlers.append(urllib.request.HTTPSHandler(context=access.tls()))
+        with opened(
+            url, access or Access(), timeout_s=timeout_s, method="POST", body=body, headers=headers, follow=False
+        ) as reply:
+            reply.read(READ_BYTES)
     except UsageError as error:  # a secret is written anew just now, or gone
         raise Undelivered(str(error)) from None
-    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as reply:
-            reply.read(READ_BYTES)
     except urllib.error.HTTPError as error:
         raise _refused(error) from None
     except (OSError, HTTPException, ValueError) as error:

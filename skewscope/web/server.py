@@ -57,9 +57,9 @@ class Server:
             from .web_config import WebConfig
 
             web = WebConfig(web_config)
-        self._plain_is_fine = allow_plain or (web is not None and web.tls)
         self._rules = Rules(pages, on_reply, header_timeout_s, idle_timeout_s, write_timeout_s, web,
                             threading.Semaphore(max_streams))  # fmt: skip
+        self._plain_is_fine = allow_plain or self.secure
         self._most = max_connections
         self._open: set[Connection] = set()
         self._waiting = self._threads = 0
@@ -82,6 +82,11 @@ class Server:
     def address(self) -> tuple[str, int]:
         """Where it listens: (host, port), or ("unix:/path", 0)."""
         return self._bound
+
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._rules.web is not None and self._rules.web.tls
 
     def stop(self) -> None:
         """Close the listener and all connections; a reply under way is finished if that takes no second."""
@@ -112,7 +117,7 @@ class Server:
 
     def _work(self) -> None:
         """Serve connections, one after another, until there is no need for this thread."""
-        assert self._listener is not None
+        assert self._listener is not None  # noqa: S101 - `start` made it
         while True:
             sock = None
             try:

@@ -96,7 +96,7 @@ class WebConfig:
         """Return a socket for TLS, its handshake still to come."""
         self.refresh()
         context = self._state.context
-        assert context is not None
+        assert context is not None  # noqa: S101 - asked with TLS alone
         return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
     def shaken(self, sock: socket.socket) -> bool:

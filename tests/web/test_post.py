@@ -10,7 +10,8 @@ import trustme
 
 from skewscope.errors import UsageError
 from skewscope.web.access import Access
-from skewscope.web.post import Undelivered, check, hidden, post
+from skewscope.web.post import Undelivered, check, post
+from skewscope.web.shown import hidden
 
 receiver = run_path(str(Path(__file__).parents[1] / "watch" / "notify" / "_receiver.py"))["receiver"]
 

@@ -20,6 +20,7 @@ from .messages import Incident, alert, labels
 RESOLVES_NS = 150 * 10**9  # an alert that is not sent again ends after five windows
 TELL_END_NS = 900 * 10**9  # ends are repeated so long, for an Alertmanager that was away
 PATH = "/api/v2/alerts"
+SENT = "skewscope.sent/1"  # the file of this version does not say so: it has incidents only
 log = logging.getLogger("skewscope.watch")
 
 
@@ -36,7 +37,7 @@ class Alertmanager:
         self.waiting = 0
         if self._file:
             try:
-                self._sent = _checked(read_json(self._file) or {})
+                self._sent = _checked(read_json(self._file, SENT) or {})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.error("%s is damaged (%s); alerts with former labels end by themselves", self._file, error)
 

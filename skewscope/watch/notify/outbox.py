@@ -19,6 +19,7 @@ FIRST_S, LONGEST_S = 2.0, 300.0  # between two tries
 GIVE_UP_S = 86_400.0
 MOST_WAITING = 10_000
 MOST_KNOWN = 5_000
+SCHEMA = "skewscope.outbox/1"
 log = logging.getLogger("skewscope.watch")
 
 Incident = Mapping[str, Any]
@@ -52,7 +53,7 @@ class Outbox:
         if self._file is None:
             return
         try:
-            kept = read_json(self._file) or {"told": {}, "waiting": []}
+            kept = read_json(self._file, SCHEMA) or {"told": {}, "waiting": []}
             told = {str(name): remembered(one) for name, one in kept["told"].items()}
             waiting = [{"key": str(one["key"]), "since_s": float(one["since_s"]), "body": one["body"]}
                        for one in kept["waiting"]]  # fmt: skip
@@ -160,6 +161,6 @@ class Outbox:
     def _save(self) -> None:
         if self._file is not None:
             try:
-                write_json(self._file, {"told": self._told, "waiting": self._waiting})
+                write_json(self._file, {"schema": SCHEMA, "told": self._told, "waiting": self._waiting})
             except OSError as error:
                 log.error("cannot write %s: %s; it is tried again with the next change", self._file, error)
