@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from skewscope import __version__
+from skewscope.bench import mistakes
 from skewscope.reports import wording
 
 from . import _report_html, report_page
@@ -18,7 +19,7 @@ COLOURS = (BLUE, ORANGE, GREEN, "#D55E00", "#56B4E9", "#CC79A7", GREY)
 DASHES = ("solid", "dash", "dot", "dashdot")
 ROW_PIXELS = 22
 GOOD_RATIO = 0.9
-MOST = 20  # misplaced claims that are listed
+MOST = 20  # wrong claims, and missed faults, that are listed
 
 
 def charts(document: Mapping[str, Any]) -> list[Chart]:
@@ -198,9 +199,12 @@ def _body(document: Mapping[str, Any], drawn: Sequence[Chart]) -> str:
         else "No healthy fleet was watched."
     )
     failed = [f"{one['scenario']}, seed {one['seed']}: {one['error']}" for one in document["failures"]]
-    placed = [f"{one['condition']} is at {one['true']}, {one['claimed']} was claimed ({one['scenario']}, seed "
-              f"{one['seed']})" for one in document["misplaced"][:MOST]]  # fmt: skip
-    remarks = [*placed, *(f"No room finds {name}" for name in document["without_room"]), *failed]
+    remarks = [
+        *mistakes.wrong(document)[:MOST],
+        *mistakes.missed(document)[:MOST],
+        *(f"No room finds {name}" for name in document["without_room"]),
+        *failed,
+    ]
     items = "".join(f"<li>{text(line)}</li>" for line in [alarms, *remarks])
     made = "".join(_report_html._chart(chart) for chart in drawn)
     return (

@@ -49,6 +49,7 @@ def phases(tables: Frames) -> Iterator[Phases]:
                       values=step.values[:, mine])  # fmt: skip
         steps = job.aligned(signal(tables, STEPS, take="increase"))
         made = (steps > 0) & (job.values > 0)
+        made &= np.cumsum(made, axis=0) > 1  # in the first window phases are told of a step that is told later
         if not np.isfinite(job.aligned(told)).any():
             continue
         parts = [{phase: _seconds(tables, job, phase, state) for phase in (GENERATION, TRAINING)}

@@ -177,10 +177,11 @@ def verdict(findings: Collection[Finding], summary: Mapping[str, Any], peers: in
         first = culprits[0]
         more = f" ({len(culprits) - 1} more below)" if len(culprits) > 1 else ""
         return f"{first.condition}: {first.summary}{more}."
+    undecided = [finding for finding in findings if finding.role == "context" and finding.severity != "S4"]
     if peers < 2:
         alone = "only one rank was recorded" if peers else "no rank's steps or collectives were recorded"
-        return f"Cannot be decided: {alone}, and a slow rank shows only beside its peers."
-    undecided = [finding for finding in findings if finding.role == "context" and finding.severity != "S4"]
+        beside = f" But {undecided[0].condition}: {undecided[0].summary}." if undecided else ""
+        return f"Cannot be decided: {alone}, and a slow rank shows only beside its peers.{beside}"
     if undecided:
         return f"Nobody is at fault; {undecided[0].condition}: {undecided[0].summary}."
     return "Nobody is slow: no rank, stage or link stands out from its peers."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from . import mistakes
+
 HEAD = """\
 # How often it is right
 
@@ -23,6 +25,10 @@ Repeat it: `skewscope bench detect {flag}{effect}--seeds {count} --every {every}
 |---|---|---|---|---|---|
 """
 
+MISTAKES = """\
+All mistakes, one by one. Of several faults at once each costs what the step would be shorter without it alone, which
+may be next to nothing."""
+
 
 def page(document: Mapping[str, Any]) -> str:
     """Return a Markdown page of a `skewscope.bench/1` document."""
@@ -39,7 +45,8 @@ def page(document: Mapping[str, Any]) -> str:
         f"| {_seconds(row)} | {_price(row)} |"
         for row in document["conditions"]
     )
-    return head + "\n".join(rows) + "\n"
+    told = [f"- {line}" for line in (*mistakes.wrong(document), *mistakes.missed(document))]
+    return head + "\n".join([*rows, *(["", MISTAKES, "", *told] if told else [])]) + "\n"
 
 
 def _sizes(effect: float) -> dict[str, str]:

@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..reports import wording
+from . import mistakes
 
 COLUMNS = ("condition", "faults", "recall", "precis.", "wrong", "sympt.", "detect", "steps", "price error", "root")
 LEGEND = (
     "wrong: claims that are not right; sympt.: claims that a true fault explains; detect, steps: median from onset to "
     "claim; price error: median - 90 % point; root: the first claim about a fault names its condition"
 )
-MOST = 8  # failures or misplaced claims that are told one by one
+MOST = 8  # failures, wrong claims or missed faults that are told one by one
 
 
 def page(document: Mapping[str, Any]) -> RenderableType:
@@ -80,9 +81,7 @@ def _remarks(document: Mapping[str, Any]) -> Iterable[str]:
     if document["without_room"]:
         yield f"No room finds: {', '.join(document['without_room'])}"
     told = [f"Failed: {one['scenario']} with seed {one['seed']}: {one['error']}" for one in document["failures"]]
-    wrong = [f"Misplaced: {one['condition']} is at {one['true']}, {one['claimed']} was claimed ({one['scenario']}, "
-             f"seed {one['seed']})" for one in document["misplaced"]]  # fmt: skip
-    for lines in (wrong, told):
+    for lines in (mistakes.wrong(document), mistakes.missed(document), told):
         yield from (wording.clean(line) for line in lines[:MOST])
         if len(lines) > MOST:
             yield f"  and {len(lines) - MOST} more in the JSON"

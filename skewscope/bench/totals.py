@@ -46,7 +46,7 @@ def document(results: Sequence[Result], *, judge: bool, seeds: range, sweeps: Se
         "conditions": rows,
         "without_room": sorted({one.fault.condition for one in caught} - known),
         "confusion": confusion(caught, [alarm for watched in sound for alarm in watched.alarms]),
-        "healthy": healthy(sound), "misplaced": misplaced(results),
+        "healthy": healthy(sound), "wrong": wrong(results), "missed": missed(results),
         "sweeps": list(sweeps),
         "failures": [{"scenario": one.case.scenario, "seed": one.case.seed, "error": one.error}
                      for one in results if one.error],
@@ -104,14 +104,27 @@ def healthy(runs: Sequence[Watched]) -> Document:
     }  # fmt: skip
 
 
-def misplaced(results: Iterable[Result]) -> list[Document]:
-    """Return the wrong claims that name the condition of a fault of their run, beside its true subject."""
+def wrong(results: Iterable[Result]) -> list[Document]:
+    """Return the wrong claims; `true` is the subject of a fault of that condition in the same run, "" for none."""
     return [
         {"condition": alarm.condition, "scenario": result.case.scenario, "seed": result.case.seed,
-         "true": one.fault.subject, "claimed": alarm.subject}
+         "true": next((one.fault.subject for one in result.watched.caught
+                       if one.fault.condition == alarm.condition), ""), "claimed": alarm.subject}
         for result in results if result.watched is not None
         for alarm in result.watched.alarms if alarm.outcome == WRONG
-        for one in result.watched.caught if one.fault.condition == alarm.condition
+    ]  # fmt: skip
+
+
+def missed(results: Iterable[Result]) -> list[Document]:
+    """Return the faults that no claim named, with the share of the step that they cost beside the others of their run.
+
+    `seen` tells whether a finding named it without claiming it.
+    """
+    return [
+        {"condition": one.fault.condition, "scenario": result.case.scenario, "seed": result.case.seed,
+         "true": one.fault.subject, "lost_share": one.fault.lost_share, "seen": one.seen}
+        for result in results if result.watched is not None
+        for one in result.watched.caught if not one.found
     ]  # fmt: skip
 
 

@@ -127,7 +127,9 @@ def bench() -> Schema:
         "cases": COUNT, "node_days": NUMBER, "false_alarms": COUNT, "per_1000_node_days": MAYBE_NUMBER,
         "at_most": MAYBE_NUMBER, "by_condition": {"type": "object", "additionalProperties": COUNT},
     }  # fmt: skip
-    misplaced = {"condition": TEXT, "scenario": TEXT, "seed": COUNT, "true": TEXT, "claimed": TEXT}
+    mistaken = {"condition": TEXT, "scenario": TEXT, "seed": COUNT, "true": TEXT}
+    wrong = mistaken | {"claimed": TEXT}
+    missed = mistaken | {"lost_share": SHARE, "seen": {"type": "boolean"}}
     made = _object({
         "schema": {"const": BENCH}, "version": TEXT,
         "seeds": _object({"set": {"enum": ["tuning", "judging"]}, "first": COUNT, "count": COUNT}),
@@ -135,7 +137,8 @@ def bench() -> Schema:
         "looks": _object({"every_windows": COUNT, "prefixes": {"enum": ["real"]}}), "effect": SHARE,
         "overall": figures, "conditions": _list(figures), "without_room": _list(TEXT),
         "confusion": _object({"rows": _list(TEXT), "columns": _list(TEXT), "counts": _list(_list(COUNT))}),
-        "healthy": _object(healthy), "misplaced": _list(_object(misplaced)), "sweeps": _list(_object(sweep)),
+        "healthy": _object(healthy), "wrong": _list(_object(wrong)), "missed": _list(_object(missed)),
+        "sweeps": _list(_object(sweep)),
         "failures": _list(_object({"scenario": TEXT, "seed": COUNT, "error": TEXT})),
     })  # fmt: skip
     return {"$schema": DIALECT, "$id": "urn:skewscope:bench:1", "title": BENCH, **made}

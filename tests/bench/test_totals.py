@@ -4,7 +4,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from skewscope.bench import sweeps
+from skewscope.bench import mistakes, sweeps
 from skewscope.bench.terminal import COLUMNS, cells, page
 from skewscope.bench.totals import document
 from skewscope.bench.watching import Alarm
@@ -54,11 +54,13 @@ def test_healthy_fleets(made):
     assert sound["at_most"] > sound["per_1000_node_days"]
 
 
-def test_misplaced_claims_name_the_true_place(made, results):
-    assert made["misplaced"] == []
+def test_mistakes_are_told_one_by_one(made, results):
+    assert sorted(one["scenario"] for one in made["wrong"]) == ["healthy", "slow", "slow", "slow"]
+    assert mistakes.wrong(made) and {one["condition"] for one in made["missed"]} == {"nic-slow"}
     watched = replace(results[0].watched, alarms=(Alarm("gpu-hot", "n3/gpu0", "wrong"),))
-    (one,) = document([replace(results[0], watched=watched)], judge=False, seeds=range(1))["misplaced"]
+    (one,) = document([replace(results[0], watched=watched)], judge=False, seeds=range(1))["wrong"]
     assert (one["true"], one["claimed"], one["seed"]) == ("n1/gpu2", "n3/gpu0", 0)
+    assert "it is at n1/gpu2" in mistakes.wrong({"wrong": [one]})[0]
 
 
 def test_the_smallest_severity(made):

@@ -17,9 +17,9 @@ def asked(monkeypatch):
     seen: set[str] = set()
     real = view._of_metric
 
-    def noting(table, metric):
+    def noting(table, columns, metric):
         seen.add(metric)
-        return real(table, metric)
+        return real(table, columns, metric)
 
     monkeypatch.setattr(view, "_of_metric", noting)
     return seen
