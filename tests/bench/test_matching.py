@@ -120,7 +120,7 @@ def test_truth_is_read_with_unknowns():
 
 def test_seeds_for_tuning_and_judging_never_meet():
     assert not set(TUNING) & set(JUDGING)
-    assert seeds(2) == range(0, 2) and seeds(2, judge=True) == range(3_005_000, 3_005_002)
+    assert seeds(2) == range(0, 2) and seeds(2, judge=True) == range(3_006_000, 3_006_002)
     for count in (0, len(TUNING) + 1):
         with pytest.raises(UsageError, match="--seeds"):
             seeds(count)

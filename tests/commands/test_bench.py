@@ -45,7 +45,7 @@ def test_processes_change_nothing_and_only_chooses(capsys):
     words = ("--only", "host-cpu-contention", "--judge", "--every", "30")
     one, two = bench(capsys, *words, "--workers", "1"), bench(capsys, *words, "--workers", "2")
     assert one == two
-    assert one["scenarios"] == ["busy-host"] and one["seeds"] == {"set": "judging", "first": 3_005_000, "count": 2}
+    assert one["scenarios"] == ["busy-host"] and one["seeds"] == {"set": "judging", "first": 3_006_000, "count": 2}
 
 
 def test_a_sweep_and_its_files(capsys, tmp_path):
