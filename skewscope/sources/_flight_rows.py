@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import count, repeat
 from math import prod
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ..contracts import Coded, Columns
+from ._flight_entries import Calls, Group, Kinds, Sizes
 
 Array = np.ndarray[Any, Any]
 Members = Mapping[str, Sequence[int]]
@@ -41,74 +43,36 @@ STACK_LENGTH, PATH_LENGTH = 2000, 600
 FULL_LISTS = 8  # so many of a group's first ranks list all its members; more would be quadratic in ranks
 
 
-class Entry(msgspec.Struct, gc=False):
-    """One recorded call; what older formats lack has a default."""
-
-    time_created_ns: int = -1
-    process_group: tuple[str, ...] | None = None
-    profiling_name: str = ""
-    collective_seq_id: int = -1
-    seq_id: int = -1
-    p2p_seq_id: int = -1
-    record_id: int = -1
-    is_p2p: bool = False
-    state: str | None = None
-    retired: bool | None = None
-    time_discovered_started_ns: int | None = None
-    time_discovered_completed_ns: int | None = None
-    duration_ms: float | None = None
-    input_sizes: list[list[int]] = []
-    input_dtypes: list[str] = []
-    output_sizes: list[list[int]] = []
-    output_dtypes: list[str] = []
-    frames: Any = None  # list of {name, filename, line}, kept as it is because entries share it
-
-
-class Group(msgspec.Struct, gc=False):
-    """One communicator of `pg_config`; `ranks` is text such as "[0, 1]"."""
-
-    name: str = ""
-    desc: str = ""
-    ranks: str | list[int] = ""
-
-    @property
-    def members(self) -> list[int]:
-        """Global ranks, or none where the backend left them out."""
-        return self.ranks if isinstance(self.ranks, list) else [int(part) for part in re.findall(r"\d+", self.ranks)]
-
-
-def collectives(entries: Sequence[Entry], rank: int, members: Members) -> dict[str, Any]:
-    """Return the columns of `collectives` for the `entries` of one rank; `members` maps group to its ranks.
+def collectives(calls: Calls, rank: int, members: Members) -> dict[str, Any]:
+    """Return the columns of `collectives` for the `calls` of one rank; `members` maps group to its ranks.
 
     Raises OverflowError where a number does not fit.
     """
-    name = coded([entry.profiling_name for entry in entries])
+    name = coded(calls.profiling_name)
     named = [_operation(text) for text in name.values]
-    state = _states(entries, name, [backend in GPU_BACKENDS for backend, *_ in named])
-    group, op_class, seq, peer = _keys(entries, name, named, rank, members)
+    state = _states(calls, name, [backend in GPU_BACKENDS for backend, *_ in named])
+    group, op_class, seq, peer = _keys(calls, name, named, rank, members)
     started = np.array([text in ("started", "completed") for text in state.values], dtype=bool)[state.codes]
     done = np.array([text == "completed" for text in state.values], dtype=bool)[state.codes]
-    begin = _numbers([entry.time_discovered_started_ns or -1 for entry in entries])
-    end = _numbers([entry.time_discovered_completed_ns or -1 for entry in entries])
-    spent = np.array([entry.duration_ms or -1e-6 for entry in entries], dtype=float)
+    begin, end = _known(calls.time_discovered_started_ns), _known(calls.time_discovered_completed_ns)
+    created = _numbers(calls.time_created_ns)
     declared = _numbers([len(members.get(text, ())) or -1 for text in group.values])
+    dtype, message_bytes = _messages(calls)
     return {
-        "job": "job", "rank": rank, "group": group, "group_size": declared[group.codes], "op_class": op_class,
-        "seq": seq, "peer": peer, "op": Coded(name.codes, [op for _, op, *_ in named]),
-        "dtype": coded([(entry.input_dtypes or entry.output_dtypes or ("",))[0] for entry in entries]),
-        "message_bytes": _numbers(_sizes(entries)),
-        "ready_ns": _numbers([entry.time_created_ns or -1 for entry in entries]),
+        "job": "job", "rank": rank, "group": _small(group), "group_size": declared[group.codes], "op_class": op_class,
+        "seq": seq, "peer": peer, "op": _small(Coded(name.codes, [op for _, op, *_ in named])), "dtype": _small(dtype),
+        "message_bytes": message_bytes, "ready_ns": np.where(created, created, -1),
         "start_ns": np.where(started & (begin > 0), begin, -1), "end_ns": np.where(done & (end > 0), end, -1),
-        "duration_ns": np.where((spent > 0) & (spent < 1e12), np.rint(spent * 1e6), -1).astype(np.int64),
-        "blocking": False, "state": state, "stack": stacks(entries), "source": "flight-recorder",
+        "duration_ns": _durations(calls.duration_ms), "blocking": False, "state": _small(state),
+        "stack": _small(stacks(calls.frames)), "source": "flight-recorder",
     }  # fmt: skip
 
 
-def groups(entries: Sequence[Entry], rank: int, configured: Mapping[str, Group]) -> Columns:
+def groups(calls: Calls, rank: int, configured: Mapping[str, Group]) -> Columns:
     """Return the columns of `groups`: this rank's membership, and all members where the dump lists them."""
     told = {group.name: (group.desc, group.members) for group in configured.values() if group.name}
     told = {name: one for name, one in told.items() if one[1]}
-    used = {entry.process_group: None for entry in entries if entry.process_group}
+    used = dict.fromkeys(filter(None, calls.process_group))
     names = {key[0]: key[1] if len(key) > 1 else "" for key in used} | {
         name: description for name, (description, _) in told.items()
     }
@@ -125,17 +89,26 @@ def groups(entries: Sequence[Entry], rank: int, configured: Mapping[str, Group])
     }  # fmt: skip
 
 
-def coded(values: Sequence[str]) -> Coded:
+def coded(values: Iterable[str]) -> Coded:
     """Return `values` as codes into their distinct strings.
 
     >>> coded(["a", "b", "a"]).codes.tolist()
     [0, 1, 0]
     """
+    return _texts(*_numbered(values))
+
+
+def _numbered(values: Iterable[Any]) -> tuple[Array, list[Any]]:
+    """Return the number of each value among the distinct ones, and these."""
+    place: defaultdict[Any, int] = defaultdict(count().__next__)
+    return np.fromiter(map(place.__getitem__, values), dtype=np.int64), list(place)
+
+
+def _texts(numbers: Array, texts: Sequence[str]) -> Coded:
+    """Return the text of each number as codes."""
     # Half a letter (a lone surrogate, as JSON and pickles can hold) would end the writing of any table.
-    written = {value: value.encode("utf-8", "replace").decode() for value in dict.fromkeys(values)}
-    place = {text: code for code, text in enumerate(dict.fromkeys(written.values()))}
-    codes = {value: place[text] for value, text in written.items()}
-    return Coded(np.fromiter(map(codes.__getitem__, values), dtype=np.int64, count=len(values)), list(place))
+    codes, values = _numbered(text.encode("utf-8", "replace").decode() for text in texts)
+    return Coded(codes[numbers], values)
 
 
 @lru_cache(maxsize=4096)
@@ -152,14 +125,33 @@ def _operation(profiling_name: str) -> Operation:
     return (backend, op, first, second) if ends.group(2) == "->" else (backend, op, second, first)
 
 
-def _numbers(values: Sequence[int]) -> Array:
+def _numbers(values: Sequence[Any]) -> Array:
     return np.array(values, dtype=np.int64)
 
 
-def _states(entries: Sequence[Entry], name: Coded, watched: Sequence[bool]) -> Coded:
+def _known(values: Sequence[int | None]) -> Array:
+    """Return numbers, -1 for those not told."""
+    return _numbers([-1 if value is None else value for value in values] if None in values else values)
+
+
+def _durations(spent_ms: Sequence[float | None]) -> Array | int:
+    """Return durations in ns, -1 for those not told or absurd."""
+    if not any(spent_ms):
+        return -1
+    spent = np.array([spent or -1e-6 for spent in spent_ms], dtype=float)
+    return np.where((spent > 0) & (spent < 1e12), np.rint(spent * 1e6), -1).astype(np.int64)
+
+
+def _small(column: Coded) -> Coded:
+    """Return the same text with its codes in as few bytes as they need: processes hand them over."""
+    return Coded(column.codes.astype(np.min_scalar_type(-len(column.values)), copy=False), column.values)
+
+
+def _states(calls: Calls, name: Coded, watched: Sequence[bool]) -> Coded:
     """Return the state of each entry; `watched` tells per distinct name whether a watchdog keeps its states."""
-    found = coded([entry.state or "" for entry in entries])
-    retired = np.array([bool(entry.retired) for entry in entries], dtype=bool)
+    numbers, told = _numbered(calls.state)
+    found = _texts(numbers, [text or "" for text in told])
+    retired = np.array(calls.retired, dtype=bool)
     over = retired & (np.array([text != "completed" for text in found.values], dtype=bool)[found.codes])
     known = np.array(watched, dtype=bool)[name.codes]
     values = [*found.values, "completed", "timed-out"]
@@ -168,20 +160,24 @@ def _states(entries: Sequence[Entry], name: Coded, watched: Sequence[bool]) -> C
 
 
 def _keys(
-    entries: Sequence[Entry], name: Coded, named: Sequence[Operation], rank: int, members: Members
-) -> tuple[Coded, Coded, Array, Array]:
+    calls: Calls, name: Coded, named: Sequence[Operation], rank: int, members: Members
+) -> tuple[Coded, Coded | str, Array, Array | int]:
     """Return group, op_class, seq and peer of each entry, so that they are unique and join the ranks."""
-    group = coded([entry.process_group[0] if entry.process_group else "?" for entry in entries])
-    seq = _numbers([entry.collective_seq_id if entry.collective_seq_id >= 0 else entry.seq_id for entry in entries])
+    numbers, told = _numbered(calls.process_group)
+    group = _texts(numbers, [names[0] if names else "?" for names in told])
+    seq = _numbers(calls.collective_seq_id)
+    if (seq < 0).any():
+        seq = np.where(seq < 0, _numbers(calls.seq_id), seq)
     single = np.array([sender >= 0 for *_, sender, _ in named], dtype=bool)[name.codes]
-    single |= np.array([entry.is_p2p for entry in entries], dtype=bool)
+    single |= np.array(calls.is_p2p, dtype=bool)
     order = np.lexsort((seq, group.codes))
     again = (np.diff(seq[order]) == 0) & (np.diff(group.codes[order]) == 0)
     if not single.any() and not again.any():
-        return group, coded([""] * len(entries)), seq, np.full(len(entries), -1)
-    rows = _Rows(rank, members, wrapped=entries[0].record_id > 0)
-    for entry, text, number in zip(entries, group.codes, seq, strict=True):
-        rows.add(entry, group.values[text], int(number), _operation(entry.profiling_name))
+        return group, "", seq, -1
+    rows = _Rows(rank, members, wrapped=calls.record_id[0] > 0)
+    columns = (group.codes, seq.tolist(), name.codes, calls.record_id, calls.is_p2p)
+    for code, number, named_code, record, is_p2p in zip(*columns, strict=True):
+        rows.add(group.values[code], number, named[named_code], record, is_p2p=is_p2p)
     return coded(rows.group), coded(rows.op_class), _numbers(rows.seq), _numbers(rows.peer)
 
 
@@ -200,15 +196,15 @@ class _Rows:
         self.peer: list[int] = []
         self.seen: dict[tuple[str, int], int] = {}
 
-    def add(self, entry: Entry, group: str, seq: int, operation: Operation) -> None:
+    def add(self, group: str, seq: int, operation: Operation, record: int, *, is_p2p: bool) -> None:
         _, _, sender, receiver = operation
         kind, peer = f"p2p@{self.rank}", -1
         if sender >= 0:
             group, peer = _channel(group, sender, receiver, self.rank, self.members)
         if sender >= 0 and not self.wrapped:
             kind, seq = "p2p", self._place(group, -1)
-        elif sender >= 0 or entry.is_p2p:
-            seq = entry.record_id
+        elif sender >= 0 or is_p2p:
+            seq = record
         else:
             part = self._place(group, seq)  # operations inside one coalesced call share its number
             kind = f"part{part}" if part else ""
@@ -233,18 +229,16 @@ def _channel(name: str, sender: int, receiver: int, rank: int, members: Members)
     return f"p2p:{sender}-{receiver}", receiver if sender == rank else sender
 
 
-def _sizes(entries: Sequence[Entry]) -> list[int]:
-    """Return the bytes of each entry's message, -1 unknown; a job repeats its few shapes: each is worked out once."""
-    pairs = [
-        (entry.input_sizes, entry.input_dtypes) if entry.input_sizes else (entry.output_sizes, entry.output_dtypes)
-        for entry in entries
-    ]
-    shapes = [(kinds[0], *sizes[0]) if len(sizes) == 1 and kinds else None for sizes, kinds in pairs]
-    known = {shape: _bytes(*pair) for shape, pair in dict(zip(shapes, pairs, strict=True)).items()}
-    return [known[shape] if shape is not None else _bytes(*pair) for shape, pair in zip(shapes, pairs, strict=True)]
+def _messages(calls: Calls) -> tuple[Coded, Array]:
+    """Return element type and bytes of each call's message, "" and -1 unknown; each distinct one is worked out once."""
+    columns = (calls.input_sizes, calls.input_dtypes, calls.output_sizes, calls.output_dtypes)
+    numbers, told = _numbered(zip(*columns, strict=True))
+    dtype = _texts(numbers, [(given or made or ("",))[0] for _, given, _, made in told])
+    size = [_bytes(sizes, kinds) if sizes else _bytes(made, types) for sizes, kinds, made, types in told]
+    return dtype, _numbers(size)[numbers]
 
 
-def _bytes(sizes: list[list[int]], kinds: list[str]) -> int:
+def _bytes(sizes: Sizes, kinds: Kinds) -> int:
     if not kinds:
         return -1
     widths = [_width(kind) for kind in kinds]
@@ -255,19 +249,13 @@ def _width(kind: str) -> int:
     return ELEMENT_BYTES.get(kind) or (1 if kind.startswith("Float8") else 0)
 
 
-def stacks(entries: Sequence[Entry]) -> Coded:
+def stacks(frames: Sequence[object]) -> Coded:
     """Return the innermost user frames of each entry; a dump shares the frames, so each stack is put in words once."""
-    if not any(entry.frames for entry in entries):
-        return Coded(np.zeros(len(entries), dtype=np.int64), [""])
-    text: dict[tuple[int, ...], str] = {}
-    found = []
-    for entry in entries:
-        frames = entry.frames
-        key = tuple(map(id, frames)) if isinstance(frames, list) else ()
-        if key not in text:
-            text[key] = _stack(frames) if key else ""
-        found.append(text[key])
-    return coded(found)
+    lists: Sequence[Sequence[object]] = [one if isinstance(one, list) else [] for one in frames]
+    keys = list(map(tuple, map(map, repeat(id), lists)))
+    numbers, told = _numbered(keys)
+    first = dict(zip(keys, lists, strict=True))
+    return _texts(numbers, [_stack(first[key]) for key in told])
 
 
 def _stack(frames: Sequence[object]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import tables as schema
 from ..errors import NothingReadable, SchemaError
-from ..frames import concat, frame
+from ..frames import Part, part, united
 from ..recording import Input, Recording
 from . import _gather_groups, _gather_jobs, _gather_parts, _gather_ranks
 from ._gather_find import files
@@ -17,6 +17,7 @@ from ._gather_pool import Progress, read_all
 from ._gather_read import TIMED, Draft, known_formats
 
 Tables = dict[str, pd.DataFrame]
+Parts = dict[str, Part]
 CANONICAL = tuple(name for name in schema.names() if not schema.table(name).derived)
 REASONS = 20
 WARNINGS_OF_ONE_KIND = 3
@@ -41,23 +42,23 @@ def gather(
     kept = _gather_jobs.one_job(ordered)
     _gather_ranks.with_rank_names(kept)
     _gather_ranks.with_nodes(kept)
-    parts = _framed(kept)
+    parts = _checked(kept)
     kept = [draft for draft in kept if draft.readable]
     inputs = [*(_input(draft) for draft in ordered), *refused]
-    if not any(len(rows) for part in parts for name, rows in part.items() if name in TIMED):
+    if not any(len(rows) for of in parts for name, rows in of.items() if name in TIMED):
         raise NothingReadable("nothing readable in the input:\n" + _reasons(inputs))
     bad = {(draft.reading.format, draft.rank) for draft in ordered if not draft.readable and not draft.elsewhere}
     return _recording(kept, parts, inputs, bad)
 
 
 def _recording(
-    kept: list[Draft], parts: list[Tables], inputs: list[Input], bad: set[tuple[str, int]]
+    kept: list[Draft], parts: list[Parts], inputs: list[Input], bad: set[tuple[str, int]]
 ) -> Recording:  # fmt: skip
     world = _gather_ranks.world_size(kept)
     parts, groups = _gather_groups.unify(parts, world)
     world = max(world, _gather_ranks.world_size(kept, groups))
     # Popped, so that the rows of the files are let go table by table.
-    made = {name: concat(name, [part.pop(name) for part in parts if name in part]) for name in CANONICAL}
+    made = {name: united(name, [of.pop(name) for of in parts if name in of]).frame() for name in CANONICAL}
     made["groups"] = groups
     made["ranks"] = _gather_ranks.table(kept, made["ranks"])
     name = _job_name(made)
@@ -68,19 +69,19 @@ def _recording(
     return Recording(made, (*inputs, *missing), world, _parallelism(kept), tuple(warnings))
 
 
-def _framed(drafts: Sequence[Draft]) -> list[Tables]:
+def _checked(drafts: Sequence[Draft]) -> list[Parts]:
     """Return the tables of each draft; one whose columns break the schema is refused and left out."""
     parts = []
     for draft in drafts:
-        batches: dict[str, list[pd.DataFrame]] = {}
+        batches: dict[str, list[Part]] = {}
         try:
             for table, columns in draft.reading.batches:
-                batches.setdefault(table, []).append(frame(table, columns))
+                batches.setdefault(table, []).append(part(table, columns))
         except (SchemaError, KeyError, ValueError, IndexError, OverflowError) as error:
             draft.refuse(f"its reader broke the schema: {error}")
             continue
-        parts.append({table: concat(table, frames) for table, frames in batches.items()})
-        draft.reading.batches = []  # the frames hold the rows now
+        parts.append({table: united(table, batch) for table, batch in batches.items()})
+        draft.reading.batches = []  # the parts hold the rows now
     return parts
 
 

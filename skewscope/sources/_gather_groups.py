@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..frames import empty, frame
+from ..contracts import Coded
+from ..frames import Part, empty, frame
 
 Array = np.ndarray[Any, Any]
-Tables = dict[str, pd.DataFrame]
+Parts = dict[str, Part]
 CHANNEL = "p2p:"
 
 
@@ -37,7 +38,7 @@ class _Told:
     source: str = ""
 
 
-def unify(parts: Sequence[Tables], world_size: int) -> tuple[list[Tables], pd.DataFrame]:
+def unify(parts: Sequence[Parts], world_size: int) -> tuple[list[Parts], pd.DataFrame]:
     """Return the tables of each file with final group names and sizes, and the `groups` of the job.
 
     Files that declare the same name for different members speak of different groups: `name@lowest rank`. Members that
@@ -54,12 +55,12 @@ def unify(parts: Sequence[Tables], world_size: int) -> tuple[list[Tables], pd.Da
     return renamed, _table(group for groups in final.values() for group in groups)
 
 
-def _declared(part: Tables) -> dict[str, _Told]:
+def _declared(part: Parts) -> dict[str, _Told]:
     rows = part.get("groups")
     if rows is None or not len(rows):
         return {}
     found: dict[str, _Told] = {}
-    columns = [rows[name].tolist() for name in ("group", "rank", "description", "group_size", "source")]
+    columns = [_listed(rows.columns[name]) for name in ("group", "rank", "description", "group_size", "source")]
     for name, rank, description, size, source in zip(*columns, strict=True):
         told = found.setdefault(name, _Told())
         if rank >= 0:
@@ -69,19 +70,22 @@ def _declared(part: Tables) -> dict[str, _Told]:
     return found
 
 
-def _carriers(part: Tables) -> dict[str, set[int]]:
+def _listed(column: Coded | Array) -> list[Any]:
+    return [column.values[code] for code in column.codes.tolist()] if isinstance(column, Coded) else column.tolist()
+
+
+def _carriers(part: Parts) -> dict[str, set[int]]:
     """Return the ranks whose calls name each group; channels between two ranks are no groups."""
     rows = part.get("collectives")
     if rows is None or not len(rows):
         return {}
-    group = rows["group"].array
-    codes = np.asarray(group.codes, dtype=np.int64)
-    ranks = rows["rank"].to_numpy(np.int64)
+    group: Coded = rows.columns["group"]
+    ranks = rows.columns["rank"].astype(np.int64)
     span = int(ranks.max()) + 2
-    pairs = pd.unique(codes * span + ranks + 1)
+    pairs = pd.unique(group.codes.astype(np.int64) * span + ranks + 1)
     found: dict[str, set[int]] = {}
     for code, rank in zip((pairs // span).tolist(), (pairs % span - 1).tolist(), strict=True):
-        name = str(group.categories[code])
+        name = group.values[code]
         if name and not name.startswith(CHANNEL):
             found.setdefault(name, set())
             if rank >= 0:
@@ -116,28 +120,27 @@ def _identities(name: str, told: Sequence[_Told], carriers: set[int], world_size
     return groups
 
 
-def _renamed(part: Tables, told: dict[str, _Told], final: dict[str, list[Group]]) -> Tables:
+def _renamed(part: Parts, told: dict[str, _Told], final: dict[str, list[Group]]) -> Parts:
     """Return the tables of a file with final names in `collectives` and `ops`, and sizes where they were unknown."""
     made = dict(part)
     for table in ("collectives", "ops"):
         rows = part.get(table)
         if rows is None or not len(rows):
             continue
-        changed = rows.copy(deep=False)
         group, size = _names(rows, told, final)
-        changed["group"] = group
+        changed: dict[str, Any] = {**rows.columns, "group": group}
         if table == "collectives":
-            known = rows["group_size"].to_numpy()
+            known = rows.columns["group_size"]
             changed["group_size"] = np.where(known > 0, known, size).astype(np.int32)
-        made[table] = changed
+        made[table] = replace(rows, columns=changed)
     return made
 
 
-def _names(rows: pd.DataFrame, told: dict[str, _Told], final: dict[str, list[Group]]) -> tuple[pd.Categorical, Array]:
+def _names(rows: Part, told: dict[str, _Told], final: dict[str, list[Group]]) -> tuple[Coded, Array]:
     """Return final name and size of the group of each row; where a name stands for several, the row's rank decides."""
-    group = rows["group"].array
-    categories = [str(name) for name in group.categories]
-    codes = np.asarray(group.codes, dtype=np.int64)
+    group: Coded = rows.columns["group"]
+    categories = list(group.values)
+    codes = group.codes
     sizes = np.full(len(categories), -1, dtype=np.int64)
     values = list(categories)
     for place, name in enumerate(categories):
@@ -145,14 +148,14 @@ def _names(rows: pd.DataFrame, told: dict[str, _Told], final: dict[str, list[Gro
         if len(groups) == 1:
             sizes[place] = groups[0].size
         elif groups:
-            codes = _by_rank(rows, codes, place, _nearest_first(groups, told.get(name)), values)
+            codes = _by_rank(rows, codes.astype(np.int64), place, _nearest_first(groups, told.get(name)), values)
             sizes = np.concatenate([sizes, [group.size for group in groups]])
         if name.startswith(CHANNEL):
             sizes[place] = 2
     unique = list(dict.fromkeys(values))
     at = {name: index for index, name in enumerate(unique)}
-    moved = np.array([at[name] for name in values], dtype=np.int64)
-    return pd.Categorical.from_codes(moved[codes], categories=pd.Index(unique, dtype=object)), sizes[codes]
+    moved = np.array([at[name] for name in values], dtype=np.int32)
+    return Coded(moved[codes], unique), sizes[codes]
 
 
 def _nearest_first(groups: list[Group], told: _Told | None) -> list[Group]:
@@ -162,10 +165,9 @@ def _nearest_first(groups: list[Group], told: _Told | None) -> list[Group]:
     return sorted(groups, key=lambda group: group.members == told.members)
 
 
-def _by_rank(rows: pd.DataFrame, codes: Array, place: int, groups: list[Group], values: list[str]) -> Array:
+def _by_rank(rows: Part, codes: Array, place: int, groups: list[Group], values: list[str]) -> Array:
     mine = codes == place
-    rank = rows["rank"].to_numpy()
-    codes = codes.copy()
+    rank = rows.columns["rank"]
     for group in groups:
         codes[mine & np.isin(rank, list(group.members))] = len(values)
         values.append(group.name)

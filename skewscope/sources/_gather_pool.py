@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from ..contracts import Reading
@@ -14,6 +15,7 @@ from ._gather_read import Draft, read_one, readers
 
 Progress = Callable[[int, int, str], None]
 IN_PROCESS_BYTES = 64_000_000  # so much text is read sooner than processes are started and handed their results
+RANGED_BYTES = 1 << 28  # a trace longer than this is read by all processes together, in ranges
 UNPACKED_RATIO = 16  # compressed recordings unfold about so far
 DIED = "the process that read it died, maybe for lack of memory: read it alone on a larger machine"
 
@@ -29,12 +31,22 @@ def read_all(
         wanted = 1
     readers()  # imported once, inherited by every process
     found: dict[Path, Draft] = {}
-    for place, result in mapped(partial(read_one, detail=detail), ordered, wanted, dask):
-        path = ordered[place]
+    shared = [] if dask else _shared(ordered, sizes, workers or os.cpu_count() or 1)
+    alone = [path for path in ordered if path not in shared]
+    for path, result in chain(
+        ((path, read_one(path, detail, workers or os.cpu_count() or 1)) for path in shared),
+        ((alone[place], result) for place, result in mapped(partial(read_one, detail=detail), alone, wanted, dask)),
+    ):
         found[path] = _draft(path, result)
         if progress is not None:
             progress(len(found), len(ordered), str(path))
     return found
+
+
+def _shared(ordered: Sequence[Path], sizes: Mapping[Path, int], workers: int) -> list[Path]:
+    """Return the files that all processes are to read together: large traces, where there are fewer than processes."""
+    large = [path for path in ordered if path.suffix == ".json" and sizes[path] > RANGED_BYTES]
+    return large if len(large) < workers else []
 
 
 def _size(path: Path) -> int:

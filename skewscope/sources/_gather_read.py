@@ -69,11 +69,14 @@ def known_formats() -> str:
     return ", ".join(sorted(reader.format for reader in readers()))
 
 
-def read_one(path: Path, detail: bool = False) -> Draft:
-    """Return what one file holds, `detail` of traces included; every failure is a reading with status 'unreadable'."""
+def read_one(path: Path, detail: bool = False, workers: int = 1) -> Draft:
+    """Return what one file holds, `detail` of traces included; every failure is a reading with status 'unreadable'.
+
+    Several `workers` share the bytes of a file whose reader can do that.
+    """
     try:
         with _remote.at_hand(path):
-            reading = _cache.remembered(path, detail, lambda: _read(path, detail))
+            reading = _cache.remembered(path, detail, lambda: _read(path, detail, workers))
     except (Unreadable, UsageError) as error:
         reading = _failed(path, "", str(error))
     draft = Draft(_remote.named(reading, path), folder=_remote.folder_of(path))
@@ -87,7 +90,7 @@ def read_one(path: Path, detail: bool = False) -> Draft:
     return draft
 
 
-def _read(path: Path, detail: bool) -> Reading:
+def _read(path: Path, detail: bool, workers: int) -> Reading:
     try:
         head = _bytes.head(path)
     except Unreadable as error:
@@ -97,7 +100,7 @@ def _read(path: Path, detail: bool) -> Reading:
     reasons: list[tuple[str, str]] = []
     for format_name, reader in _claimants(head, path.name):
         try:
-            return getattr(reader, "read_detail", reader.read)(path) if detail else reader.read(path)
+            return _asked(reader, path, detail, workers)
         except (Unreadable, OSError) as error:
             reasons.append((format_name, str(error)))
         except Exception as error:  # noqa: BLE001 - one bad file must never stop the others
@@ -107,6 +110,15 @@ def _read(path: Path, detail: bool) -> Reading:
     if len(reasons) == 1:
         return _failed(path, *reasons[0])
     return _failed(path, reasons[0][0], "; ".join(f"as {name}: {reason}" for name, reason in reasons))
+
+
+def _asked(reader: Source, path: Path, detail: bool, workers: int) -> Reading:
+    """Return what a reader makes of a file, by the way of reading that it has and that is asked for."""
+    in_ranges = getattr(reader, "read_ranges", None)
+    if workers > 1 and in_ranges is not None:
+        found: Reading = in_ranges(path, workers, detail=detail)
+        return found
+    return getattr(reader, "read_detail", reader.read)(path) if detail else reader.read(path)
 
 
 def _claimants(head: bytes, name: str) -> Iterator[tuple[str, Source]]:

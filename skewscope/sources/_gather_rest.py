@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..recording import Recording
 from . import _gather_jobs, _gather_parts, _gather_ranks
-from ._gather import _framed, _input, _recording
+from ._gather import _checked, _input, _recording
 from ._gather_pool import read_all
 
 
@@ -19,6 +19,6 @@ def gather_rest(paths: Sequence[Path], workers: int = 0) -> Recording:
     kept = _gather_jobs.one_job(ordered)
     _gather_ranks.with_rank_names(kept)
     _gather_ranks.with_nodes(kept)
-    parts = _framed(kept)
+    parts = _checked(kept)
     kept = [draft for draft in kept if draft.readable]
     return _recording(kept, parts, [_input(draft) for draft in ordered], set())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
 
 from ..errors import Unreadable
-from ._bytes import COPY_AGAIN, Stream
+from ._bytes import COPY_AGAIN
 from ._kineto_mend import BROKEN, mend
 
 EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
@@ -23,6 +24,15 @@ SPANNED = 8  # objects in lists inside one event that look like borders
 GROWN = 8  # blocks without a sure border before an unsure one is taken
 
 
+class Text(Protocol):
+    """What blocks are read from: a file, or a range of one."""
+
+    damage: str
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+
+
 class _Probe(msgspec.Struct):
     ph: str
 
@@ -33,17 +43,19 @@ _PROBE = msgspec.json.Decoder(_Probe)
 class Blocks:
     """The event blocks of one trace, in order, as (text, end): `text[:end]` is whole events joined by commas.
 
-    After iteration `header` holds the JSON object around the events (the events left out), and `cut` whether the text
-    ended before the array of events did. Raises Unreadable where there is no array of events.
+    After iteration `header` holds the JSON object around the events (the events left out; `before` and `after` are its
+    two parts), and `cut` whether the text ended before the array of events did. Raises Unreadable where there is no
+    array of events.
     """
 
-    def __init__(self, stream: Stream, block_bytes: int) -> None:
+    def __init__(self, stream: Text, block_bytes: int) -> None:
         self._stream = stream
         self._size = max(block_bytes, 256)
-        self.bare = False
-        self.cut = False
-        self._before = b""
-        self._after = b""
+        self.bare = False  # no object around the array of events
+        self.before = b""
+        self.after = b""
+        self._open = False
+        self._complete = False
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
         text = self._start()
@@ -59,16 +71,14 @@ class Blocks:
         yield from self._finish(text)
 
     @property
+    def cut(self) -> bool:
+        """Whether the text ended inside the array; one without its bracket is whole where nothing is around it."""
+        return self._open and not (self.bare and self._complete)
+
+    @property
     def header(self) -> bytes:
         """JSON object of all that stands beside the events."""
-        before = self._before.rstrip(SPACE).rstrip(b",").strip(SPACE)
-        after = self._after.strip(SPACE).lstrip(b",").strip(SPACE)
-        if not before.startswith(b"{"):
-            return b"{}"
-        if not after.endswith(b"}"):
-            after = b"}"
-        comma = b"," if before != b"{" and after != b"}" else b""
-        return before + comma + after
+        return header(self.before, self.after)
 
     def _start(self) -> bytes:
         """Return the text behind the opening bracket of the events."""
@@ -92,7 +102,7 @@ class Blocks:
             found = EVENTS.search(text, seen)
         if found is None:
             raise self._no_events(text)
-        self._before = text[: found.start()]
+        self.before = text[: found.start()]
         return text[found.end() :]
 
     def _no_events(self, text: bytes) -> Unreadable:
@@ -106,19 +116,34 @@ class Blocks:
             yield text, place[0]
             text = text[place[1] :]
         if text.lstrip(SPACE).startswith(b"]"):
-            self._after = text.lstrip(SPACE)[1:]
+            self.after = text.lstrip(SPACE)[1:]
             return
         end = _array_end(text)
         if end is not None:
-            self._after = text[end[1] :]
+            self.after = text[end[1] :]
             yield text, end[0]
             return
         text = text.rstrip(SPACE).rstrip(b",")
-        complete = _is_event(text) or _is_event(mend(text))
-        self.cut = not (self.bare and complete)  # an array without its closing bracket is allowed
-        place = (len(text), 0) if complete else last_border(text, sure=False)
+        self._open, self._complete = True, _is_event(text) or _is_event(mend(text))
+        place = (len(text), 0) if self._complete else last_border(text, sure=False)
         if place is not None:
             yield text, place[0]
+
+
+def header(before: bytes, after: bytes) -> bytes:
+    """Return the JSON object of what stands before and after the array of events.
+
+    >>> header(b'{"a": 1, ', b', "b": 2}')
+    b'{"a": 1,"b": 2}'
+    """
+    before = before.rstrip(SPACE).rstrip(b",").strip(SPACE)
+    after = after.strip(SPACE).lstrip(b",").strip(SPACE)
+    if not before.startswith(b"{"):
+        return b"{}"
+    if not after.endswith(b"}"):
+        after = b"}"
+    comma = b"," if before != b"{" and after != b"}" else b""
+    return before + comma + after
 
 
 def last_border(text: bytes, *, sure: bool) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from msgspec import Raw
 from ._kineto_columns import Array, Columns, Judged, Names, number, numbers, times
 from ._kineto_events import Event, arguments
 from ._kineto_names import is_communication
+from ._kineto_parts import Coding
 from ._kineto_rows import COPY, DEVICE, HOST, KERNEL, MEMCPY
 
 KINDS = ("operator", "runtime", "module", "python", "annotation")
@@ -72,6 +73,12 @@ class MemoryArgs(msgspec.Struct, gc=False, frozen=True):
 
 class CallRows:
     """Columns of everything that a detailed reading keeps; times are ns since the trace's base."""
+
+    CODING: ClassVar[Coding] = {
+        "calls": {"name": "names", "lane": "lanes", **dict.fromkeys(("shapes", "dtypes", "values"), "texts")},
+        "work": {"name": "kernels", "grid": "texts", "block": "texts"},
+        "launched": {"grid": "texts", "block": "texts"}, "memory": {"lane": "lanes"},
+    }  # fmt: skip
 
     def __init__(self) -> None:
         self.names, self.texts, self.lanes, self.streams = Names(), Names(), Names(), Names()

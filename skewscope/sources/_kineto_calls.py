@@ -63,7 +63,7 @@ def add_kernels(table: CallTable, rows: Rows, mark: Marks, rank: int) -> list[st
     group = _text_codes(table, texts, str)[known["group"]]
     size = np.array([element(text)[1] for text in texts], dtype=np.int64)[known["dtype"]]
     moved = np.maximum(known["count_in"], known["count_out"])
-    launch, _ = launch_times(rows, found["correlation"])
+    launch, _ = launch_times(rows.launches.done(), found["correlation"])
     point = _point_to_point(table, known, op, rank)
     group = np.where(point[0] >= 0, point[0], group)
     numbered = (known["seq"] >= 0) & (point[0] < 0)

@@ -49,6 +49,11 @@ class Judged:
         self._judge = judge
         self._verdict = np.zeros(0, dtype=np.int64)
 
+    @property
+    def values(self) -> list[str]:
+        """All names, by code."""
+        return self.names.values
+
     def codes(self, names: Iterable[str]) -> tuple[Array, Array]:
         """Return code and property of each name."""
         codes = self.names.codes(names)

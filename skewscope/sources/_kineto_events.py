@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -103,15 +103,22 @@ def _argument(text: bytes, kind: type[Kind]) -> Kind | None:
 
 @dataclass
 class Decoder:
-    """Turns blocks into events. `host` also keeps plain CPU operators; the counters are over all blocks so far."""
+    """Turns blocks into events. `host` also keeps plain CPU operators; the counters are over all blocks so far.
+
+    `like_exact` reads times as decimals from the beginning.
+    """
 
     host: bool = False
     events: int = 0
     lost: int = 0
     mended: int = 0
+    like_exact: InitVar[bool] = False
     _type: type[Event] = Event
     _layout: Layout | None = None
     _tried: int = 0
+
+    def __post_init__(self, like_exact: bool) -> None:
+        self._type = ExactEvent if like_exact else Event
 
     def decode(self, text: bytes, end: int) -> list[Event]:
         """Return the wanted events of the block `text[:end]` (complete ones joined by commas), maybe others too."""
@@ -125,6 +132,11 @@ class Decoder:
             self._type = ExactEvent
             found = self._read(text, end, pieces)
         return found
+
+    @property
+    def exact(self) -> bool:
+        """Whether times are read as decimals."""
+        return self._type is ExactEvent
 
     def every(self, text: bytes, end: int, like: Decoder) -> list[Event]:
         """Return all events of the block, their times read as `like` read them."""

@@ -42,21 +42,25 @@ def op_table(rows: Rows, mark: Marks) -> dict[str, Any]:
     return {**table, "names": (rows.kernels if on_device else rows.operators).names.values}
 
 
-def launch_times(rows: Rows, correlation: Array) -> tuple[Array, Array]:
-    """Return when the host began and ended launching the device work of each correlation id, -1 where unseen."""
-    known = rows.launches.done()
-    if not len(known["correlation"]):
+def launch_times(known: dict[str, Array], correlation: Array) -> tuple[Array, Array]:
+    """Return when the host began and ended launching the device work of each correlation id, -1 where unseen.
+
+    `known` are the columns of the launches; they are used up, as they are among the largest that a trace leaves.
+    """
+    ids = known.pop("correlation")
+    if not len(ids):
         return np.full(len(correlation), -1), np.full(len(correlation), -1)
-    order = np.argsort(known["correlation"], kind="stable").astype(np.int32)
-    ids = known["correlation"][order]
+    order = np.argsort(ids, kind="stable").astype(np.int32)
+    ids = ids[order]
+    row = by_chunks(partial(_launch_row, ids, order), "i4", correlation)
+    del ids, order, correlation
+    begun = by_chunks(partial(_of_launch, known.pop("start")), "i8", row)
+    return begun, by_chunks(partial(_of_launch, known.pop("end")), "i8", row)
 
-    def found(wanted: Array) -> Array:
-        place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-        return np.where((ids[place] == wanted) & (wanted >= 0), order[place], -1)
 
-    row = by_chunks(found, "i4", correlation)
-    begun, ended = (by_chunks(partial(_of_launch, known[name]), "i8", row) for name in ("start", "end"))
-    return begun, ended
+def _launch_row(ids: Array, order: Array, wanted: Array) -> Array:
+    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where((ids[place] == wanted) & (wanted >= 0), order[place], -1)
 
 
 def _of_launch(times: Array, row: Array) -> Array:
@@ -107,8 +111,9 @@ def coded(values: list[str], codes: Array, weight: Array, keep: Array) -> Coded:
 
 def _device(rows: Rows, mark: Marks) -> dict[str, Array]:
     found = rows.device
-    launch, launch_end = launch_times(rows, found.pop("correlation"))
+    launches = rows.launches.done()
     rows.launches = Columns(rows.launches.types)
+    launch, launch_end = launch_times(launches, found.pop("correlation"))
     start = found.pop("start")
     stream = streams(found.pop("stream"), found.pop("device"), several=len(rows.devices) > 1)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from msgspec import Raw
 from ._kineto_columns import Array, Columns, Judged, Names, number, numbers, outermost, times
 from ._kineto_events import Args, DeviceArgs, Event, arguments
 from ._kineto_names import WAITING, is_communication, phase
+from ._kineto_parts import Coding
 from ._kineto_shapes import call_shape, first_tokens
 
 KERNEL, MEMCPY, MEMSET = 0, 1, 2
@@ -30,18 +31,26 @@ CALL_NAMES = ("collective", "group", "dtype")
 SPAN = {"start": "i8", "end": "i8", "name": "i4"}
 CALL = {**SPAN, "stream": "i8", "device": "i2", "correlation": "i8", **dict.fromkeys(CALL_INTS, "i8"),
         **dict.fromkeys(CALL_NAMES, "i4")}  # fmt: skip
+CODED_CALL = {"name": "kernels", **dict.fromkeys(CALL_NAMES, "names")}
+CODED_GLOO = {"lane": "lanes", **dict.fromkeys(("name", "shape", "dtype"), "names")}
 GLOO = {**SPAN, "lane": "i4", "shape": "i4", "elements": "i8", "dtype": "i4", "peer": "i8", "tag": "i8", "waits": "?"}
 
 
 class Rows:
     """Columns of everything kept; times are ns since the trace's base. `host` also keeps plain CPU operators."""
 
+    CODING: ClassVar[Coding] = {
+        "device": {"name": "kernels"}, "calls": CODED_CALL, "recorded": CODED_CALL, "launches": {},
+        "marks": {"name": "names", "lane": "lanes"}, "operator_rows": {"name": "operators", "lane": "lanes"},
+        "gloo_calls": CODED_GLOO, "gloo_work": CODED_GLOO, "tokens": {"weight": "names"},
+    }  # fmt: skip
+
     def __init__(self, *, host: bool) -> None:
         self.host = host
         self.kernels = Judged(lambda name: int(is_communication(name)))
         self.operators = Judged(_role)
         self.names, self.lanes = Names(), Names()
-        device = {**SPAN, "kind": "i1", "stream": "i8", "device": "i2", "correlation": "i8", "bytes": "i8"}
+        device = {**SPAN, "kind": "i1", "stream": "i4", "device": "i2", "correlation": "i8", "bytes": "i8"}
         self.device, self.calls, self.recorded = Columns(device), Columns(CALL), Columns(CALL)
         self.launches = Columns({"correlation": "i8", "start": "i8", "end": "i8"})
         self.marks = Columns({**SPAN, "lane": "i4", "on_device": "?"})
@@ -50,6 +59,7 @@ class Rows:
         self.devices: set[int] = set()
         self.tokens = Columns({"start": "i8", "tokens": "i8", "weight": "i4"})
         self.groups: dict[str, Args] = {}
+        self.named_streams = False
         self.first_ns, self.last_ns, self.clamped, self.timed = 2**62, -(2**62), 0, 0
         self._unmerged = 0
 
@@ -115,6 +125,7 @@ class Rows:
         try:
             return np.array(values, dtype=np.int64)
         except (TypeError, ValueError, OverflowError):
+            self.named_streams = True  # their numbers cannot be told from others later
             known = (number(value) if isinstance(value, int) else self.lanes.codes([value])[0] for value in values)
             return np.fromiter(known, dtype=np.int64, count=len(values))
 
@@ -167,8 +178,12 @@ class Rows:
         self.operator_rows.add(start=start[rows], end=end[rows], name=name[rows], lane=lane[rows])
         self._unmerged += 1
         if self._unmerged % 16 == 0:  # an operator may be in a later block than what it encloses
-            known = self.operator_rows.done()
-            self.operator_rows.keep(outermost(known["lane"], known["start"], known["end"]))
+            self.keep_outermost()
+
+    def keep_outermost(self) -> None:
+        """Drop host operators that lie in others."""
+        known = self.operator_rows.done()
+        self.operator_rows.keep(outermost(known["lane"], known["start"], known["end"]))
 
     def _add_called(self, events: list[Event]) -> None:
         self._add_gloo(self.gloo_calls, events, flat=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,8 @@ from ..contracts import Reading
 from ..errors import Unreadable
 from . import _plain_pickle
 from ._bytes import whole
-from ._flight_rows import Entry, Group, collectives, groups
+from ._flight_entries import Calls, Entry, Group, columns
+from ._flight_rows import collectives, groups
 
 GENERIC = re.compile(r"nccl|trace|fr|flight|recorder|dump|comm|lib|torch|debug|gloo|rank", re.I)
 KEYS = (b'"collective_seq_id"', b'"comm_lib_version"', b'"nccl_version"', b'"pg_status"', b'"profiling_name"')
@@ -36,6 +38,15 @@ class Dump(msgspec.Struct, gc=False):
 class _Outline(msgspec.Struct, gc=False):
     entries: list[Any] = []
     pg_config: Any = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a dump holds, and whether some of it is lost."""
+
+    calls: Calls
+    configured: dict[str, Group]
+    lost: bool = False
 
 
 class FlightRecorder:
@@ -58,25 +69,29 @@ class FlightRecorder:
 
         The rank is in the file's name only. Raises Unreadable for hostile pickles and dumps without one whole entry.
         """
-        content, cut = whole(path)
         with _plain_pickle.without_collector():
-            dump, lost = _pickled(content) if content[:1] == b"\x80" else _written(content)
-        if not dump.entries and (lost or cut):
+            return self._read(path)
+
+    def _read(self, path: Path) -> Reading:
+        content, cut = whole(path)
+        found = _pickled(content) if content[:1] == b"\x80" else _written(content)
+        calls, lost = found.calls, found.lost
+        if not len(calls) and (lost or cut):
             raise Unreadable("not one whole entry in the dump", "take the dump again")
         rank, node = place(path.name)
-        reading = Reading(str(path), self.format, rank=rank, node=node, events=len(dump.entries))
+        reading = Reading(str(path), self.format, rank=rank, node=node, events=len(calls))
         if lost or cut:
             reading.status, reading.error = "partial", cut or "some entries are cut or damaged: the others are kept"
         if rank < 0:
             reading.warnings.append("the file's name holds no rank, and neither does the dump: name it ..._rank_N")
-        members = {group.name: group.members for group in dump.pg_config.values() if group.name and group.members}
+        members = {group.name: group.members for group in found.configured.values() if group.name and group.members}
         reading.world_size = len(members.get("0", ())) or -1
         try:
-            calls = collectives(dump.entries, rank, members)
+            rows = collectives(calls, rank, members)
         except OverflowError:
             raise Unreadable("numbers in the dump do not fit 64 bits: it is damaged") from None
-        reading.batches = [("collectives", calls), ("groups", groups(dump.entries, rank, dump.pg_config))]
-        reading.fingerprint = blake2b(calls["ready_ns"].tobytes() + b"%d" % rank, digest_size=16).hexdigest()
+        reading.batches = [("collectives", rows), ("groups", groups(calls, rank, found.configured))]
+        reading.fingerprint = blake2b(rows["ready_ns"].tobytes() + b"%d" % rank, digest_size=16).hexdigest()
         return reading
 
 
@@ -96,23 +111,25 @@ def place(name: str) -> tuple[int, str]:
     return (int(last.group(1)), "") if last else (-1, "")
 
 
-def _pickled(content: bytes) -> tuple[Dump, bool]:
+def _pickled(content: bytes) -> _Found:
     loaded = _plain_pickle.load(content)
     if not isinstance(loaded, dict) or not isinstance(loaded.get("entries"), list):
         raise Unreadable("a pickle, but no flight recorder dump: it has no list of entries")
     try:
         with _plain_pickle.limited_memory(len(content)):  # shared lists unfold when they are checked
             try:
-                return msgspec.convert(loaded, Dump, strict=False), False
+                dump = msgspec.convert(loaded, Dump, strict=False)
+                return _Found(columns(dump.entries), dump.pg_config)
             except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):
                 return _piecewise(_Outline(loaded["entries"], loaded.get("pg_config")))
     except (MemoryError, RecursionError):
         raise Unreadable(_plain_pickle.HOSTILE) from None
 
 
-def _written(content: bytes) -> tuple[Dump, bool]:
+def _written(content: bytes) -> _Found:
     try:
-        return msgspec.json.decode(content, type=Dump, strict=False), False
+        dump = msgspec.json.decode(content, type=Dump, strict=False)
+        return _Found(columns(dump.entries), dump.pg_config)
     except msgspec.ValidationError:
         return _piecewise(msgspec.convert(_tolerant(content), _Outline))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -129,12 +146,12 @@ def _tolerant(content: bytes) -> Any:  # noqa: ANN401 - JSON of any shape
     return found
 
 
-def _piecewise(outline: _Outline) -> tuple[Dump, bool]:
+def _piecewise(outline: _Outline) -> _Found:
     """Return the entries that are sound, one by one."""
     kept = [entry for item in outline.entries if (entry := _sound(item, Entry)) is not None]
     configured = outline.pg_config if isinstance(outline.pg_config, dict) else {}
     known = {str(key): group for key, item in configured.items() if (group := _sound(item, Group)) is not None}
-    return Dump(kept, known), True
+    return _Found(columns(kept), known, lost=True)
 
 
 def _sound(item: object, kind: type[Any]) -> Any:  # noqa: ANN401 - one of two structs

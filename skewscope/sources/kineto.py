@@ -5,7 +5,7 @@ Formats: absolute microseconds (old) and microseconds since `baseTimeNanoseconds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,31 +13,32 @@ import numpy as np
 
 from ..contracts import Coded, Columns, Reading
 from ..errors import Unreadable
-from ._bytes import COPY_AGAIN, Stream
-from ._kineto_blocks import Blocks
+from ._bytes import COPY_AGAIN
 from ._kineto_call_rows import CallRows
 from ._kineto_calls import CallTable, add_kernels
 from ._kineto_columns import Array, compact
 from ._kineto_detail import detail_tables
-from ._kineto_events import Decoder, Event
 from ._kineto_gloo import add_host_calls
 from ._kineto_identity import Group, Identity, fingerprint, identity, known_groups
 from ._kineto_ops import CPU, LONG_NS, OPS, coded, op_table
+from ._kineto_ranges import ranged
 from ._kineto_rows import Rows
+from ._kineto_scan import Ask, Scan, scan
 from ._kineto_steps import Marks, marks, step_table
 
 BLOCK_BYTES = 1 << 20
-SORTED_AT_ONCE = 1 << 14  # events of several blocks: columns are made of many rows sooner than of few
+RANGE_BYTES = 1 << 26
 SURE = (b'"traceEvents"', b'"deviceProperties"', b'"baseTimeNanoseconds"', b'"distributedInfo"')
 LISTED_MEMBERS = 64  # of a larger group each file tells its own rank only
 
 
 @dataclass(frozen=True)
 class Kineto:
-    """Source of Kineto traces; `block_bytes` of text are held at a time."""
+    """Source of Kineto traces; `block_bytes` of text are held at a time, a process is given `range_bytes` at once."""
 
     format: ClassVar[str] = "kineto"
     block_bytes: int = BLOCK_BYTES
+    range_bytes: int = RANGE_BYTES
 
     def sniff(self, head: bytes, name: str) -> float:
         """Return how surely the first (decompressed) bytes are of a Chrome trace.
@@ -58,56 +59,34 @@ class Kineto:
 
         A damaged file gives status "partial", with all whole events before and around the damage.
         """
-        return self._read(path, None)
+        return self._read(path)
 
     def read_detail(self, path: Path) -> Reading:
         """Read one trace file as `read` does, with `operators`, `device_work` and `allocations`."""
-        return self._read(path, CallRows())
+        return self._read(path, detail=True)
 
-    def _read(self, path: Path, detail: CallRows | None) -> Reading:
-        scan = _scan(path, self.block_bytes, host=None, detail=detail)
-        if not (scan.rows.host or len(scan.rows.device) or len(scan.rows.calls)):
-            scan = _scan(path, self.block_bytes, host=True)  # a device was present, but none of its work was recorded
-        return _reading(path, scan, detail)
+    def read_ranges(self, path: Path, workers: int, detail: bool = False) -> Reading:
+        """Read one large file as `read` or `read_detail` do, in ranges of its bytes, by several processes."""
+        return self._read(path, workers, detail=detail)
 
+    def _read(self, path: Path, workers: int = 1, *, detail: bool = False) -> Reading:
+        ask = Ask(path, self.block_bytes, detail=detail)
+        found = self._scan(ask, workers)
+        kept = found.detail
+        if not (found.rows.host or len(found.rows.device) or len(found.rows.calls)):
+            # A device was present, but none of its work was recorded.
+            found = self._scan(replace(ask, host=True, detail=False), workers)
+        return _reading(path, found, kept)
 
-@dataclass(frozen=True)
-class _Scan:
-    """All that one pass over the file kept."""
-
-    rows: Rows
-    decoder: Decoder
-    who: Identity
-    damage: str
-    cut: bool
-
-
-def _scan(path: Path, block_bytes: int, *, host: bool | None, detail: CallRows | None = None) -> _Scan:
-    """Read the file once; `host` None decides by the header whether host operators are wanted. Fills `detail`."""
-    with Stream(path) as stream:
-        blocks = Blocks(stream, block_bytes)
-        rows, decoder, whole = None, Decoder(), Decoder()
-        waiting: list[Event] = []
-        for text, end in blocks:
-            if rows is None:
-                wanted = not identity(blocks.header, path.name).has_device if host is None else host
-                rows, decoder = Rows(host=wanted), Decoder(host=wanted)
-            waiting += decoder.decode(text, end)
-            if len(waiting) >= SORTED_AT_ONCE:
-                rows.add(waiting)
-                waiting = []
-            if detail is not None:
-                detail.add(whole.every(text, end, decoder))
-        rows = rows or Rows(host=False)
-        rows.add(waiting)
-        who = identity(blocks.header, path.name)
-        return _Scan(rows, decoder, who, stream.damage, blocks.cut)
+    def _scan(self, ask: Ask, workers: int) -> Scan:
+        found = ranged(ask, self.range_bytes, workers) if workers > 1 else None
+        return found or scan(ask)
 
 
-def _reading(path: Path, scan: _Scan, detail: CallRows | None) -> Reading:
-    rows, who = scan.rows, scan.who
+def _reading(path: Path, found: Scan, detail: CallRows | None) -> Reading:
+    rows, who = found.rows, identity(found.header, path.name)
     if not rows.timed:
-        _refuse(scan)
+        _refuse(found)
     mark = marks(rows)
     groups = known_groups(who, rows.groups)
     calls = CallTable()
@@ -117,10 +96,10 @@ def _reading(path: Path, scan: _Scan, detail: CallRows | None) -> Reading:
         add_host_calls(calls, rows, mark, who.rank, own[0] if len(own) == 1 else "")
     reading = Reading(
         path=str(path), format=Kineto.format, rank=who.rank, node=who.node, world_size=who.world_size,
-        events=scan.decoder.events, warnings=warnings + _warnings(scan, mark),
-        fingerprint=fingerprint(who, who.base_ns + rows.first_ns, scan.decoder.events),
+        events=found.decoder.events, warnings=warnings + _warnings(found, mark, who),
+        fingerprint=fingerprint(who, who.base_ns + rows.first_ns, found.decoder.events),
     )  # fmt: skip
-    reading.status, reading.error = _state(scan)
+    reading.status, reading.error = _state(found)
     if who.parallelism:
         reading.job["parallelism"] = who.parallelism
     if who.gpu_model:
@@ -139,36 +118,36 @@ def _reading(path: Path, scan: _Scan, detail: CallRows | None) -> Reading:
     return reading
 
 
-def _refuse(scan: _Scan) -> None:
-    if scan.decoder.events and not scan.cut and not scan.damage:
+def _refuse(found: Scan) -> None:
+    if found.decoder.events and not found.cut and not found.damage:
         raise Unreadable("the trace holds metadata only, no timed event", "profile at least one whole step")
-    if scan.damage or scan.cut:
-        raise Unreadable(f"no whole event before the end: {scan.damage or 'the JSON is cut'}", COPY_AGAIN)
+    if found.damage or found.cut:
+        raise Unreadable(f"no whole event before the end: {found.damage or 'the JSON is cut'}", COPY_AGAIN)
     raise Unreadable("the list of events is empty or holds none of a trace", "profile at least one whole step")
 
 
-def _state(scan: _Scan) -> tuple[str, str]:
+def _state(found: Scan) -> tuple[str, str]:
     """Return status and error of what was read."""
-    kept = f"{scan.decoder.events} events before that were read"
-    if scan.damage:
-        return "partial", f"{scan.damage}; {kept}; {COPY_AGAIN}"
-    if scan.cut:
+    kept = f"{found.decoder.events} events before that were read"
+    if found.damage:
+        return "partial", f"{found.damage}; {kept}; {COPY_AGAIN}"
+    if found.cut:
         return "partial", f"the JSON ends inside the list of events; {kept}; {COPY_AGAIN}"
-    if scan.decoder.lost:
-        return "partial", f"{scan.decoder.lost} events are not valid JSON and were left out; export the trace again"
+    if found.decoder.lost:
+        return "partial", f"{found.decoder.lost} events are not valid JSON and were left out; export the trace again"
     return "ok", ""
 
 
-def _warnings(scan: _Scan, mark: Marks) -> list[str]:
+def _warnings(found: Scan, mark: Marks, who: Identity) -> list[str]:
     said = []
     if not len(mark.host.number) and not len(mark.device.number):
         said.append("no step marks (ProfilerStep#N): call the profiler's step() once per step")
-    if scan.who.rank < 0:
+    if who.rank < 0:
         said.append("no rank in the trace or the file name: name the file rankN.json")
-    if scan.rows.clamped:
-        said.append(f"{scan.rows.clamped} events with a negative duration were taken as 0 long")
-    if scan.decoder.mended:
-        said.append(f"{scan.decoder.mended} events held text that JSON forbids; they were repaired")
+    if found.rows.clamped:
+        said.append(f"{found.rows.clamped} events with a negative duration were taken as 0 long")
+    if found.decoder.mended:
+        said.append(f"{found.decoder.mended} events held text that JSON forbids; they were repaired")
     return said
 
 

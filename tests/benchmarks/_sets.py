@@ -46,16 +46,19 @@ def negq(folder: Path, ranks: int) -> list[Path]:
     return paths
 
 
-def large(folder: Path, size_bytes: int) -> Path:
-    """Return one trace of at least `size_bytes` of text: the same real events over and over, one second later each."""
-    path = folder / f"large_{size_bytes >> 20}.json.gz"
+def large(folder: Path, size_bytes: int, *, plain: bool = False) -> Path:
+    """Return one trace of at least `size_bytes` of text: the same real events over and over, two seconds later each.
+
+    It is compressed, unless `plain`.
+    """
+    path = folder / f"large_{size_bytes >> 20}.json{'' if plain else '.gz'}"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     trace = json.loads(gzip.decompress(REAL.read_bytes()))
     events = trace.pop("traceEvents")
     hidden = path.with_suffix(".part")
-    with igzip.open(hidden, "wb", compresslevel=1) as file:
+    with hidden.open("wb") if plain else igzip.open(hidden, "wb", compresslevel=1) as file:
         file.write(json.dumps(trace).encode()[:-1] + b', "traceEvents": [')
         written = 0
         while written < size_bytes:

@@ -56,6 +56,13 @@ def ours(*paths: str) -> None:
         assert Kineto().read(Path(path)).status == "ok"
 
 
+def ours_in_ranges(path: str) -> None:
+    """Read one large file with two processes, keeping nothing."""
+    from skewscope.sources.kineto import Kineto
+
+    assert Kineto().read_ranges(Path(path), 2).status == "ok"
+
+
 @pytest.mark.parametrize("ranks", [4, 16])
 def test_reading_stays_near_the_floor(ranks, capsys):
     paths = [str(path) for path in negq(BENCH / f"negq-{ranks}", ranks)]
@@ -82,3 +89,16 @@ def test_a_file_of_two_gigabytes_fits_in_memory(capsys):
     with capsys.disabled():
         print(f"\n2 GB file: ours {cost.cpu_s:.2f} CPU s, peak {cost.peak_bytes / 2**20:.0f} MiB")
     assert cost.peak_bytes <= MOST_BYTES
+
+
+def test_two_gigabytes_in_ranges_fit_in_memory(capsys):
+    path = large(BENCH, LARGE_BYTES, plain=True)
+    try:
+        alone, shared = measure(ours, str(path)), measure(ours_in_ranges, str(path))
+    finally:
+        path.unlink()
+    with capsys.disabled():
+        for name, cost in (("from end to end", alone), ("in ranges", shared)):
+            print(f"\n2 GB of plain text {name}: {cost.cpu_s:.2f} CPU s, {cost.wall_s:.1f} s, largest process "
+                  f"{cost.peak_bytes / 2**20:.0f} MiB")  # fmt: skip
+    assert shared.peak_bytes <= MOST_BYTES
