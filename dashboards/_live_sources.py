@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -18,45 +15,67 @@ from skewscope.feeds.contract import WINDOW_NS
 from skewscope.feeds.prometheus import Prometheus
 from skewscope.frames import all_tables, concat
 from skewscope.store.reader import Reader
+from skewscope.web import ask
 from skewscope.web.access import Access
-from skewscope.web.opened import opened
-from skewscope.web.shown import without_login
+from skewscope.web.server import Pages
 
 from ._act_records import Acts, acts_of
 from ._sources import Refreshing, checked, from_windows, marked
 from ._view import View
 
 HOUR_NS = 3600 * 10**9
-MOST_BYTES = 64 * 1024 * 1024
 WAIT_S = 10.0
+NOBODY = Access()
 Tables = dict[str, pd.DataFrame]
+Asked = Callable[[str], dict[str, Any]]  # the document at a path; raises SkewscopeError
 
 
-def live(*, watch: str, store: Path | None, prometheus: str, selector: str, hours: float, every_s: float) -> Refreshing:
-    """Return a source that refreshes; with `watch`, report and incidents come from there."""
+def live(
+    *, watch: str, store: Path | None, prometheus: str, selector: str, hours: float, every_s: float,
+    access: Access = NOBODY, pages: Pages | None = None,
+) -> Refreshing:  # fmt: skip
+    """Return a source that refreshes; with `watch`, report and incidents come from there.
+
+    The servers are asked as `access` says; a service that runs in this very process, by its `pages`.
+    """
     if not 0 < hours <= 24 * 14 or not 1 <= every_s <= 3600:
         raise UsageError("--hours wants more than 0 and at most two weeks, --every 1 to 3600 s")
-    if watch and (urlsplit(watch).scheme not in ("http", "https") or "@" in urlsplit(watch).netloc):
-        raise UsageError(f"--watch {without_login(watch)!r}: give the address of a `skewscope watch`, without a login, "
-                         "as http://127.0.0.1:9710")  # fmt: skip
-    title, tables = _windows(store, prometheus, selector, hours)
-    if not watch:
+    asked = _within(pages) if pages else _of(watch, access) if watch else None
+    title, tables = _windows(store, prometheus, selector, hours, access)
+    if asked is None:
         assert tables is not None  # noqa: S101 - one source is given
         made = tables
         return Refreshing(lambda: from_windows(made(), title), title, every_s)
     said = f"from {watch}" + (f" and {title}" if title else "")
-    return Refreshing(lambda: _watched(watch.rstrip("/"), said, tables), said, every_s)
+    return Refreshing(lambda: _watched(asked, watch, said, tables), said, every_s)
+
+
+def _of(watch: str, access: Access) -> Asked:
+    url = ask.checked(watch, "--watch")
+    return lambda path: ask.told(url + path, access, wait_s=WAIT_S)
+
+
+def _within(pages: Pages) -> Asked:
+    """Ask past the server: its passwords keep others out, and are not known to those whom it lets in."""
+
+    def asked(path: str) -> dict[str, Any]:
+        reply = pages(path, {})
+        if reply.status != 200:
+            raise ask.Refused(path, reply.status, reply.body.decode())
+        return ask.parsed(reply.body, path)
+
+    return asked
 
 
 def _windows(
-    store: Path | None, prometheus: str, selector: str, hours: float
+    store: Path | None, prometheus: str, selector: str, hours: float, access: Access
 ) -> tuple[str, Callable[[], Tables] | None]:
     """Return the name of the source of windows and how it is read, None where there is none."""
     if store is not None:
         Reader(store)  # raises for a folder that is none
         return f"store {store}", lambda: _stored(store, hours)
     if prometheus:
-        feed = Prometheus(prometheus, selector=selector)
+        feed = Prometheus(prometheus, selector=selector, access=access)
         feed.start()
         return f"Prometheus {prometheus}", Past(feed, hours).tables
     return "", None
@@ -93,13 +112,13 @@ class Past:
         return {**found, "ranks": ranks[-1]} if ranks else found
 
 
-def _watched(url: str, title: str, tables: Callable[[], Tables] | None) -> View:
-    told = _asked(f"{url}/api/v1/incidents")
-    incidents = told.get("incidents") if isinstance(told, dict) else None
-    if not isinstance(told, dict) or not isinstance(incidents, list) or not isinstance(told.get("time_ns"), int):
-        raise SkewscopeError(f"{url} is no `skewscope watch`: its incidents are not understood")
-    report = checked(_asked(f"{url}/api/v1/report"), url)
-    acts, mark, wrong = _acts(url)
+def _watched(asked: Asked, name: str, title: str, tables: Callable[[], Tables] | None) -> View:
+    told = asked("/api/v1/incidents")
+    incidents = told.get("incidents")
+    if not isinstance(incidents, list) or not isinstance(told.get("time_ns"), int):
+        raise SkewscopeError(f"{name} is no `skewscope watch`: its incidents are not understood")
+    report = checked(asked("/api/v1/report"), name)
+    acts, mark, wrong = _acts(asked)
     more = View(tables=all_tables(tables())) if tables else View()
     kept = tuple(one for one in incidents if isinstance(one, dict))
     return replace(
@@ -108,34 +127,13 @@ def _watched(url: str, title: str, tables: Callable[[], Tables] | None) -> View:
     )  # fmt: skip
 
 
-def _acts(url: str) -> tuple[Acts | None, str, str]:
+def _acts(asked: Asked) -> tuple[Acts | None, str, str]:
     """Return what a watching service did (None: it does not act), a mark that changes with it, and what is wrong."""
-    place = f"{url}/api/v1/acts"
+    place = "/api/v1/acts"
     try:
-        told = _asked(place, optional=True)
-        if told is None:
-            return None, "", ""
-        acts = acts_of(told, place)
+        acts = acts_of(asked(place), place)
         return acts, f"~{marked(asdict(acts))}", ""  # of what pages show: the document's own time says nothing new
     except SkewscopeError as error:  # the incidents are worth showing all the same
+        if isinstance(error, ask.Refused) and error.status == 404:
+            return None, "", ""
         return None, "~?", str(error)
-
-
-def _asked(url: str, *, optional: bool = False) -> Any:  # noqa: ANN401 - any JSON
-    """Return a JSON document from a server, None for an `optional` one that is not there; raises SkewscopeError."""
-    try:
-        with opened(url, Access(), timeout_s=WAIT_S) as reply:
-            body = reply.read(MOST_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        if error.code == 404 and optional:
-            return None
-        said = error.read(300).decode("utf-8", "replace")
-        raise SkewscopeError(f"{url} answers {error.code}: {said}") from None
-    except (OSError, ValueError) as error:
-        raise SkewscopeError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
-    if len(body) > MOST_BYTES:
-        raise SkewscopeError(f"{url} answers with more than {MOST_BYTES:,} bytes")
-    try:
-        return json.loads(body)
-    except ValueError:
-        raise SkewscopeError(f"{url} answers with something that is no JSON") from None

@@ -84,6 +84,15 @@ def test_plain_http_is_refused(site, name):
     assert status == 400  # "this port speaks https"
 
 
+def test_the_pages_of_up_are_guarded_as_its_service_is(site):
+    up = site.listeners["up"]
+    pages = L.Listener("dashboard", (), r"dashboard +https://(\S+?)/", "/_dash-layout", process=up.process, log=up.log)
+    pages.wait()
+    assert [pages.status(site.tls, password) for password in ("", "wrong", L.PASSWORD)] == [401, 401, 200]
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        pages.status(ssl.create_default_context(), L.PASSWORD)
+
+
 def test_at_the_end_nothing_secret_stands_in_what_they_wrote(site):
     """The last test of this file: what they were asked, rightly and wrongly, is in their logs."""
     secret = [L.PASSWORD, "wrong", *SECRET.values(), "s3cret"]

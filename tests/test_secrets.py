@@ -45,6 +45,11 @@ MISTAKES = {
                                    f"serving.urls=http://{LOGIN}/metrics"),
     "engine's page that is gone": ("agent", "--list", "--collectors", "serving", "--option",
                                    f"serving.urls=http://{QUERY}"),
+    "flag that is none": ("watch", *QUIET, "--password", SECRET),
+    "flag that is none, joined": ("top", f"--pasword={SECRET}", f"-p{SECRET}"),
+    "word too many": ("watch", *QUIET, SECRET),
+    "top's header": ("top", "--header", SECRET),
+    "dashboard's header": ("dashboard", "--header", SECRET),
     "dashboard's watch": ("dashboard", *QUIET, "--watch", f"http://{LOGIN}"),
     "dashboard's prometheus": ("dashboard", *QUIET, "--prometheus", f"http://{LOGIN}"),
     "top's watch": ("top", "--watch", f"http://{LOGIN}"),
@@ -102,6 +107,11 @@ def test_what_is_refused_or_fails_is_told_without_its_secret(site, capfd, words,
     assert not tellers(site)
 
 
+def test_of_a_flag_that_is_none_the_name_is_told(capsys):
+    assert commands.main(["watch", "--password", SECRET, f"--tokn={SECRET}"]) == 2
+    assert "unrecognized arguments: --password --tokn\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", sorted(_parser.commands(_parser.build())))
 def test_no_help_shows_what_variables_and_files_hold(site, capfd, monkeypatch, name):
     for flag in ("WEBHOOK", "HEADER", "SLACK_FILE", "PASSWORD_FILE", "BEARER_TOKEN_FILE", "ALERTMANAGER"):
@@ -115,7 +125,8 @@ def test_a_service_tells_no_secret_to_log_pages_or_files(site, caplog):
     (site / "token").write_text(SECRET)
     with receiver() as hook:
         base = hook.url.removesuffix("/hook/secret")
-        hook.answers = [(500, {}, "no"), (404, {}, "gone")] * 4  # tried again, and given up
+        hook.answers = [(500, {}, "no"), (404, {}, "gone")] * 4
+        hook.answers_of = {f"/services/{SECRET}": [(404, {}, "gone")] * 4, f"/chat?key={SECRET}": [(500, {}, "no")] * 4}
         options = Options(
             listen="127.0.0.1:0", only=(HOT,), folder=site / "watch", store=site / "store",
             webhooks=[f"{base}/services/{SECRET}"], chats=[f"{base}/chat?key={SECRET}", f"https://{PATH}"],

@@ -71,7 +71,20 @@ def _parsed(words: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentPars
     except UsageError:  # a settings file may speak of other commands too
         parser = _parser.build()
         _settings.apply(parser, _parser.commands(parser), words, os.environ)
-    return parser.parse_args(words), parser
+    args, strange = parser.parse_known_args(words)
+    if strange:
+        parser.error(f"unrecognized arguments: {_named(strange)}")
+    return args, parser
+
+
+def _named(words: Sequence[str]) -> str:
+    """Return the names of flags among words, or how many words there are: what is no name may be a secret.
+
+    >>> _named(["--pasword", "s3cret", "--token=s3cret", "-ps3cret"]), _named(["s3cret"])
+    ('--pasword --token -p', '1 word too many')
+    """
+    flags = [word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")]
+    return " ".join(flags) or f"{len(words)} word{'s' * (len(words) > 1)} too many"
 
 
 def _failed(error: BaseException, message: str, code: int, words: Sequence[str]) -> int:

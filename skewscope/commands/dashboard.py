@@ -16,6 +16,7 @@ Examples:
   skewscope dashboard --watch http://127.0.0.1:9710
   skewscope dashboard --store /var/lib/skewscope/store --hours 2
   skewscope dashboard --prometheus http://prometheus:9090 --watch http://watch:9710
+  skewscope dashboard --watch https://watch:9710 --ca-file ca.pem --user ann --password-file watch-password
   skewscope dashboard --acts audit.jsonl        what `skewscope watch --act` or `act` did, from its audit file
   skewscope dashboard --report runs/7 --listen :8790 --web-config web.yml --operators ann --audit decisions.jsonl
 """
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from . import _work
+from . import _access, _work
 
 log = logging.getLogger("skewscope.dashboard")
 
@@ -65,6 +66,7 @@ class Dashboard:
         add("--external-url", metavar="URL", default="", help="where people reach the pages, behind a proxy")
         add("--operators", metavar="NAME,...", type=_listed, default=(), help='who may act; "local" without login')
         add("--audit", metavar="FILE", type=Path, help="decisions are appended there, one JSON line each")
+        _access.flags(parser, "the source")
 
     def run(self, args: argparse.Namespace) -> int:
         """Serve until told to end."""
@@ -143,7 +145,7 @@ def _source(args: argparse.Namespace) -> Any:  # noqa: ANN401 - classes of a win
         return made.Fixed(made.View())
     return load("dashboards._live_sources").live(
         watch=args.watch, store=args.store, prometheus=args.prometheus, selector=args.selector, hours=args.hours,
-        every_s=args.every,
+        every_s=args.every, access=_access.checked(args),
     )  # fmt: skip
 
 

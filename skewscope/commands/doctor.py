@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import _access
+
 if TYPE_CHECKING:
     from ..doctor import Answer
 
@@ -40,12 +42,7 @@ class Doctor:
         add("--settings", metavar="FILE", type=Path, help="a settings file (TOML): every key of every command in it")
         add("--spool", metavar="DIR", type=Path, default=Path("/run/skewscope/spool"), help="where ranks write rings")
         add("--store", metavar="DIR", type=Path, help="where `watch --store` would write")
-        add("--user", metavar="NAME", default="", help="for the servers: name")
-        for name, what in (
-            ("password-file", "file with the password"), ("bearer-token-file", "file with a token"),
-            ("ca-file", "trusted CAs"), ("cert-file", "own certificate"), ("key-file", "its key"),
-        ):  # fmt: skip
-            add(f"--{name}", metavar="FILE", default="", help=f"for the servers: {what}")
+        _access.flags(parser, "the servers")
         add("--json", action="store_true", help="print JSON (skewscope.doctor/1)")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -63,7 +60,6 @@ def examined(args: argparse.Namespace) -> Iterator[Answer]:
     from ..doctor.programs import programs
     from ..doctor.services import services
     from ..doctor.settings_file import settings_file
-    from ..web.access import Access
 
     yield from packages()
     yield from collectors(args.spool)
@@ -72,10 +68,9 @@ def examined(args: argparse.Namespace) -> Iterator[Answer]:
     yield from programs()
     if args.settings:
         yield from settings_file(args.settings, _keys())
-    access = Access(args.user, args.password_file, args.bearer_token_file, args.ca_file, args.cert_file, args.key_file)
     named = {kind: url for kind in ("prometheus", "alertmanager", "watch") if (url := getattr(args, kind))}
     named |= {f"agent {one}": one if "://" in one else f"http://{one}" for one in args.agent}
-    yield from services(named, access)
+    yield from services(named, _access.given(args))
 
 
 def _keys() -> Any:  # noqa: ANN401 - a function of a private module

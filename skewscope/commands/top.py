@@ -1,8 +1,8 @@
 """Watch a job live on the terminal: ranks, what slows them, what it costs and since when; worst first.
 
 Asks a `skewscope watch` (--watch), node agents directly (--scrape), or reads the spool of the hook on this node
-(--spool); the first two go together: findings from the service, GPUs and ranks from the agents. What does not answer is
-said, and what was heard last stays. Over a pipe it prints page after page.
+(--spool); the first two go together: findings and ranks from the service, GPUs and the present from the agents. What
+does not answer is said, and what was heard last stays. Over a pipe it prints page after page.
 
 Keys: q quits, left and right choose the column to sort by, r reverses, / filters, up and down scroll, space pauses.
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SkewscopeError, UsageError
-from . import _work
+from . import _access, _work
 
 if TYPE_CHECKING:
     from ..top.draw import Look
@@ -52,11 +52,7 @@ class Top:
         add("--json", action="store_true", help="print skewscope.top/1 documents, one a line")
         add("--sort", metavar="COLUMN", default="", help="rank, node, gpu, util, power, temp, step, work, wait, ...")
         add("--filter", metavar="TEXT", default="", help="only rows that hold this in a name")
-        for name, what in (("user", "name"), ("password-file", "file with the password"), ("ca-file", "trusted CAs"),
-                           ("bearer-token-file", "file with a token"), ("cert-file", "own certificate"),
-                           ("key-file", "its key")):  # fmt: skip
-            add(f"--{name}", metavar="NAME" if name == "user" else "FILE", default="", help=f"for the source: {what}")
-        add("--header", metavar="NAME=VALUE,...", type=_pairs, default={}, help="sent to the source")
+        _access.flags(parser, "the source")
 
     def run(self, args: argparse.Namespace) -> int:
         """Show until told to end."""
@@ -89,11 +85,8 @@ def sources(args: argparse.Namespace) -> list[Source]:
     from ..top.agents import Agents
     from ..top.recorded import Recorded
     from ..top.watched import Watched
-    from ..web.access import Access
 
-    access = Access(args.user, args.password_file, args.bearer_token_file, args.ca_file, args.cert_file, args.key_file,
-                    args.header)  # fmt: skip
-    access.lines()
+    access = _access.checked(args)
     if args.spool is not None:
         if args.watch or args.scrape:
             raise UsageError("--spool stands alone; --watch and --scrape go together")
@@ -195,13 +188,3 @@ def _end(*_: object) -> None:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _pairs(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in _listed(text):
-        name, equals, value = part.partition("=")
-        if not equals or not name:
-            raise argparse.ArgumentTypeError(f"{part!r}: wants NAME=VALUE")
-        found[name] = value
-    return found

@@ -2,12 +2,12 @@
 
 Starts the node agent (or, with --simulate, a simulated fleet in which a fault began a few minutes ago) and the service
 that watches it without any server, and the web pages on top, all on loopback, and prints where to look. Ctrl-C ends
-everything. With --prometheus, a Prometheus and an Alertmanager that are installed run beside, with skewscope's rules.
+everything. --with-prometheus runs a Prometheus and an Alertmanager beside, where installed, with skewscope's rules.
 
 Examples:
   skewscope up --simulate gpu-hw-slowdown      a GPU of 64 runs hot; see who is named
   skewscope up                                 this machine
-  skewscope up --simulate nic-link-down --prometheus
+  skewscope up --simulate nic-link-down --with-prometheus
   curl -s http://127.0.0.1:9710/api/v1/report | python3 -m json.tool
 """
 
@@ -45,7 +45,9 @@ class Up:
         add("--seed", type=int, default=0, metavar="N", help="of the simulation (0)")
         add("--ranks", type=int, default=0, metavar="N", help="ranks of the scenario's first job")
         add("--agent", metavar="ADDR:PORT", default=AGENT, help="where the agent listens (default %(default)s)")
-        add("--prometheus", action="store_true", help="start Prometheus and Alertmanager too, where installed")
+        # The first name counts for settings: SKEWSCOPE_PROMETHEUS is the address of a server, for other commands.
+        add("--with-prometheus", "--prometheus", action="store_true",
+            help="start Prometheus and Alertmanager too, where installed")  # fmt: skip
         add("--dashboard", metavar="ADDR:PORT", default=PAGES, help='of the web pages, or "none" (default %(default)s)')
         served(parser)
 
@@ -63,7 +65,7 @@ class Up:
             live = Live(feed, options(args))
             live.start()
             stack.callback(live.close)
-            if args.prometheus:
+            if args.with_prometheus:
                 from ..watch.beside import prometheus_and_alertmanager
 
                 for line in prometheus_and_alertmanager(folder, targets, live.address, stack):
@@ -87,18 +89,21 @@ def _pages(args: argparse.Namespace, folder: Path, live: Live, stack: ExitStack)
     """Start the web pages beside the service; return their address, or why there are none: the rest works without."""
     if args.dashboard == "none":
         return "none, as asked"
-    if args.web_config or not live.address.startswith("http:"):
-        return "none: it asks the service on loopback without TLS; see `skewscope dashboard --help`"
+    from ..catalogue import load
+    from ..web.web_config import WebConfig
     from . import dashboard
 
-    named = {name: getattr(args, name) for name in ("store", "web_allow_plain", "web_config")}
-    asked = argparse.Namespace(
-        **named, paths=[], report=None, acts=None, watch=live.address, prometheus="", selector="", hours=1.0,
-        every=10.0, listen=args.dashboard, auth_header="", trusted_proxy=(), external_url="", operators=("local",),
-        audit=folder / "decisions.jsonl",
+    people = WebConfig(args.web_config).users if args.web_config else ()
+    shown = argparse.Namespace(
+        listen=args.dashboard, web_config=args.web_config, web_allow_plain=args.web_allow_plain, auth_header="",
+        trusted_proxy=(), external_url="", operators=tuple(people) or ("local",), audit=folder / "decisions.jsonl",
     )  # fmt: skip
     try:
-        pages = dashboard.serving(dashboard.source(asked), asked)
+        source = load("dashboards._live_sources").live(
+            watch=live.address, store=args.store, prometheus="", selector="", hours=1.0, every_s=10.0,
+            pages=live.api.pages,
+        )  # fmt: skip
+        pages = dashboard.serving(source, shown)
         pages.start()
     except (UsageError, ModuleNotFoundError) as error:
         return f"none: {error}"
@@ -133,6 +138,6 @@ def _real(args: argparse.Namespace, folder: Path, stack: ExitStack) -> tuple[Fee
     from ..feeds.scrape import Scrape
     from ..watch.beside import agent
 
-    _say(f"agent      http://{args.agent}/metrics")
-    agent(args.agent, folder, stack)
-    return Scrape((args.agent,)), (args.agent,)
+    place = agent(args.agent, folder, stack, allow_plain=args.web_allow_plain)
+    _say(f"agent      http://{place}/metrics")
+    return Scrape((place,)), (place,)

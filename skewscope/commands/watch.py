@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from . import _access
 
 if TYPE_CHECKING:
     from ..feeds.contract import Feed
@@ -47,13 +48,7 @@ class Watch:
         add("--node-label", metavar="NAME", default="", help="label that names the host (default: found)")
         served(parser)
         acts(parser)
-        for name, what in (("user", "name"), ("password-file", "file with the password"), ("ca-file", "trusted CAs"),
-                           ("bearer-token-file", "file with a token"), ("cert-file", "own certificate"),
-                           ("key-file", "its key")):  # fmt: skip
-            add(f"--{name}", metavar="NAME" if name == "user" else "FILE", default="", help=f"for the source: {what}")
-        add(
-            "--header", metavar="NAME=VALUE,...", type=_pairs, default={}, help="sent to the source, as X-Scope-OrgID=a"
-        )
+        _access.flags(parser, "the source")
 
     def run(self, args: argparse.Namespace) -> int:
         """Watch until told to end."""
@@ -115,10 +110,7 @@ def act_options(args: argparse.Namespace) -> ActOptions | None:
 
 def feed(args: argparse.Namespace) -> Feed:
     """Return the source of metrics; raises UsageError unless one is named."""
-    from ..web.access import Access
-
-    access = Access(args.user, args.password_file, args.bearer_token_file, args.ca_file, args.cert_file, args.key_file,
-                    args.header)  # fmt: skip
+    access = _access.given(args)
     if bool(args.prometheus) == bool(args.scrape):
         raise UsageError("give one source: --prometheus URL, or --scrape HOST:PORT,... for agents without a server")
     if args.prometheus:
@@ -182,16 +174,6 @@ def size(text: str) -> int:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _pairs(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for part in _listed(text):
-        name, equals, value = part.partition("=")
-        if not equals or not name:
-            raise argparse.ArgumentTypeError("wants NAME=VALUE")  # not what came: it may be a secret
-        found[name] = value
-    return found
 
 
 def _lines(path: Path | None) -> list[str]:

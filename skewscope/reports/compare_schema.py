@@ -144,4 +144,18 @@ def top() -> Schema:
     return {**made, "required": ["schema", "trouble"]}
 
 
-RUNS: dict[str, Callable[[], Schema]] = {"compare": compare, "scaling": scaling, "top": top}
+def rank_times() -> Schema:
+    """Return the schema of `skewscope.rank-times/1`, what a `watch` says of each rank at `/api/v1/ranks`."""
+    row = {
+        "job": TEXT, "rank": {"type": "integer", "minimum": 0}, "node": TEXT, "gpu": TEXT,
+        "step_s": {**MAYBE, "description": "mean of the last window in which steps ended; null where none did lately"},
+        "work_ratio": {**MAYBE, "description": "own work over the median of its job's ranks"},
+        "wait_ratio": {**MAYBE, "description": "share of the step in collectives"},
+    }  # fmt: skip
+    time = {"type": "integer", "description": "end of the window last analysed"}
+    return _document("rank-times", {"time_ns": time, "ranks": _list(_object(row))})
+
+
+RUNS: dict[str, Callable[[], Schema]] = {
+    "compare": compare, "scaling": scaling, "top": top, "rank-times": rank_times,
+}  # fmt: skip

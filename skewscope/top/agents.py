@@ -15,8 +15,9 @@ from dataclasses import replace
 
 from ..errors import SkewscopeError
 from ..feeds.targets import Target, Targets
+from ..web import ask
 from ..web.access import Access
-from . import ask, samples
+from . import samples
 from .frame import NAN, Frame, Row
 
 AT_ONCE = 32

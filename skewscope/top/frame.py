@@ -85,7 +85,11 @@ class Frame:
 
 
 def merged(parts: Sequence[Frame]) -> Frame:
-    """Return one frame of what several sources tell: the first that knows a thing counts; rows get their state."""
+    """Return one frame of what several sources tell: the first that knows a thing counts; rows get their state.
+
+    Of a rank the last that knows it counts, and what it leaves open is filled from those before: agents tell the
+    present, and a service only the last window.
+    """
     first = parts[0]
     frame = replace(
         first, source=" and ".join(part.source for part in parts), time_ns=max(part.time_ns for part in parts),
@@ -94,8 +98,17 @@ def merged(parts: Sequence[Frame]) -> Frame:
         findings=next((part.findings for part in parts if part.findings), ()),
         wrong=tuple(line for part in parts for line in part.wrong),
     )  # fmt: skip
-    rows = [row for part in parts for row in part.rows]
-    return replace(frame, rows=tuple(judged(rows, frame.findings)))
+    rows: dict[tuple[str, int], Row] = {}
+    for number, row in enumerate(row for part in parts for row in part.rows):
+        key = (row.job, row.rank) if row.rank >= 0 else ("", -1 - number)
+        rows[key] = _filled(row, rows[key]) if key in rows else row
+    return replace(frame, rows=tuple(judged(list(rows.values()), frame.findings)))
+
+
+def _filled(row: Row, other: Row) -> Row:
+    """Return a row with what it does not know taken from another of the same rank."""
+    known = {name: value for name, value in asdict(row).items() if value == value and value not in ("", -1)}
+    return replace(other, **known)
 
 
 def judged(rows: Sequence[Row], findings: Sequence[Found]) -> list[Row]:

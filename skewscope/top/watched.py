@@ -1,4 +1,4 @@
-"""A live view of a `skewscope watch`: its report, incidents and metrics."""
+"""A live view of a `skewscope watch`: its report, incidents, ranks and metrics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SkewscopeError
+from ..web import ask
 from ..web.access import Access
-from . import ask, samples
-from .frame import NAN, Found, Frame, Job
+from . import samples
+from .frame import NAN, Found, Frame, Job, Row
 
 HOUR_S = 3600.0
 FAMILIES = {
@@ -38,8 +39,17 @@ class Watched:
         live = [one for one in listed if isinstance(one, dict) and one.get("state") != "closed"]
         return Frame(
             incidents["time_ns"], self.url, verdict_of(report), jobs_of(told),
-            found_in(live) or findings_of(report), wrong=wrong,
+            found_in(live) or findings_of(report), self._ranks(), wrong,
         )  # fmt: skip
+
+    def _ranks(self) -> tuple[Row, ...]:
+        try:
+            told = ask.told(f"{self.url}/api/v1/ranks", self._access)
+        except ask.Refused as error:
+            if error.status == 404:  # an older service: ranks that findings name are shown all the same
+                return ()
+            raise
+        return rows_of(told)
 
 
 def verdict_of(report: Mapping[str, Any]) -> str:
@@ -76,6 +86,20 @@ def found_in(incidents: list[dict[str, Any]]) -> tuple[Found, ...]:
     except (KeyError, TypeError, ValueError) as error:
         raise SkewscopeError(f"an incident is not understood: {error!r}") from None
     return tuple(sorted(made, key=lambda one: (one.severity, -_finite(one.cost_s), one.condition, one.subject)))
+
+
+def rows_of(told: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Return the rows of a `skewscope.rank-times/1`; raises SkewscopeError for a document of another form."""
+    try:
+        return tuple(
+            Row(
+                _whole(one["rank"]), str(one["node"]), str(one["gpu"]), str(one["job"]), step_s=_number(one["step_s"]),
+                work_ratio=_number(one["work_ratio"]), wait_ratio=_number(one["wait_ratio"]),
+            )
+            for one in told["ranks"]
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise SkewscopeError(f"a rank is not understood: {error!r}") from None
 
 
 def findings_of(report: Mapping[str, Any]) -> tuple[Found, ...]:

@@ -94,6 +94,7 @@ class Api:
             f"{V1}/report": self._report,
             f"{V1}/incidents": self._incidents,
             f"{V1}/incidents/{{id}}": self._incident,
+            f"{V1}/ranks": self._ranks,
             f"{V1}/conditions": self._conditions,
             f"{V1}/conditions/{{id}}": self._condition,
             f"{V1}/acts": self._acts,
@@ -188,6 +189,11 @@ class Api:
         if not found:
             raise _Wrong(404, f"no incident is called {asked.name[:80]!r}; {V1}/incidents lists them")
         return _answer(as_json(found[0]), asked)
+
+    def _ranks(self, asked: _Asked) -> Reply:
+        asked.only()
+        view = self._seen()
+        return _kept(view, asked, "ranks", lambda: as_json(view.snapshot.ranks.document(view.snapshot.time_ns)))
 
     def _conditions(self, asked: _Asked) -> Reply:
         asked.only()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,19 +19,42 @@ import yaml
 
 from ..alerting import alertmanager as routes
 from ..alerting import suite, writing
-from ..errors import UsageError
+from ..errors import SkewscopeError, UsageError
 
 LOOPBACK = "127.0.0.1"
 END_S = 10.0
+START_S = 20.0  # a crowded machine starts slowly
+SERVING = re.compile(r"serving (\S+):(\d+) after")
+NOT_FOR_AGENTS = ("SKEWSCOPE_WEB_CONFIG", "SKEWSCOPE_QUIET", "SKEWSCOPE_LOG_FORMAT")  # they are meant for the service
 log = logging.getLogger("skewscope.watch")
 
 
-def agent(listen: str, folder: Path, stack: ExitStack) -> None:
-    """Start the node agent of this machine with a spool of its own."""
-    spool = folder / "spool"
+def agent(listen: str, folder: Path, stack: ExitStack, *, allow_plain: bool = False) -> str:
+    """Start the node agent of this machine with a spool of its own and return where it serves, as HOST:PORT.
+
+    Raises SkewscopeError with the agent's own words where it ends instead, UsageError where it was told wrongly.
+    """
+    spool, said = folder / "spool", folder / "agent.log"
     spool.mkdir()
-    _run([sys.executable, "-m", "skewscope", "agent", "--listen", listen, "--spool", str(spool)], folder / "agent.log",
-         stack)  # fmt: skip
+    words = [sys.executable, "-m", "skewscope", "agent", "--listen", listen, "--spool", str(spool)]
+    process = _run([*words, *(["--web-allow-plain"] if allow_plain else [])], said, stack,
+                   {name: value for name, value in os.environ.items() if name not in NOT_FOR_AGENTS})  # fmt: skip
+    return _served(process, said) or listen
+
+
+def _served(process: subprocess.Popen[bytes], output: Path) -> str:
+    """Return where the agent says that it serves, "" where it has not said so in time; raises SkewscopeError."""
+    end_s = time.monotonic() + START_S
+    while time.monotonic() < end_s:
+        code = process.poll()  # first: of one that has ended, all that it said is in the file
+        told = output.read_text("utf-8", "replace")
+        if code is not None:
+            last = (told.splitlines() or [""])[-1].removeprefix("skewscope: ")
+            raise (UsageError if code == UsageError.exit_code else SkewscopeError)(f"--agent: it ended: {last}")
+        if found := SERVING.search(told):
+            return f"[{found[1]}]:{found[2]}" if ":" in found[1] else f"{found[1]}:{found[2]}"
+        time.sleep(0.05)
+    return ""
 
 
 def prometheus_and_alertmanager(folder: Path, targets: Sequence[str], watch: str, stack: ExitStack) -> Iterator[str]:
@@ -92,11 +118,14 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _run(words: Sequence[str], output: Path, stack: ExitStack) -> None:
+def _run(
+    words: Sequence[str], output: Path, stack: ExitStack, environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a program that ends with `stack`; what it says goes to a file."""
     with open(output, "wb") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ)
     stack.callback(_end, process)
+    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -68,6 +68,8 @@ def _paths() -> Mapping[str, dict[str, Any]]:
                                        _of("Incidents", "Wrong", "Waiting"), _filters()),
         "/api/v1/incidents/{id}": _analysis("incident", "One incident",
                                             _of("Incident", "Wrong", "Unknown", "Waiting"), [name]),
+        "/api/v1/ranks": _analysis("ranks", "The step, the waiting and the own work of every rank, of the last windows",
+                                   _of("Ranks", "Wrong", "Waiting"), []),
         "/api/v1/conditions": _analysis("conditions", "The catalogue of conditions", _of("Conditions", "Wrong"), []),
         "/api/v1/conditions/{id}": _analysis("condition", "One condition",
                                              _of("Condition", "Wrong", "Unknown"), [name]),
@@ -96,7 +98,10 @@ def _filters() -> list[dict[str, Any]]:
 
 
 def _schemas() -> dict[str, Schema]:
-    report, incident = ({k: v for k, v in schema(name).items() if k != "$schema"} for name in ("report", "incident"))
+    report, incident, ranks, act = (
+        {k: v for k, v in schema(name).items() if k != "$schema"}
+        for name in ("report", "incident", "rank-times", "action")
+    )
     condition = _object({
         "id": TEXT, "title": TEXT, "category": TEXT,
         "severity": {**TEXT, "description": "S1..S4, a range, or `by cost`"},
@@ -114,12 +119,13 @@ def _schemas() -> dict[str, Schema]:
             "schema": {"const": INCIDENTS}, "time_ns": {**COUNT, "description": "end of the window last analysed"},
             "last_event": event, "incidents": {"type": "array", "items": {"$ref": _ref("Incident")}},
         }),
+        "Ranks": ranks,
         "Condition": condition,
         "Conditions": _object({
             "schema": {"const": CONDITIONS},
             "conditions": {"type": "array", "items": {"$ref": _ref("Condition")}},
         }),
-        "Act": {k: v for k, v in schema("action").items() if k != "$schema"},
+        "Act": act,
         "Acts": acts_schema(),
         "Reset": _object({"last_event": event}),
         "Problem": _object({"status": COUNT, "detail": TEXT}),

@@ -28,6 +28,7 @@ from .incidents import CLOSED, Board, Seen, advance, changes, is_active, rewound
 from .notify.alertmanager import Alertmanager
 from .notify.outbox import Outbox
 from .plan import Plan
+from .rank_times import NOBODY, rank_times
 from .snapshot import Snapshot
 from .staleness import CONDITION as STALE
 from .staleness import Staleness
@@ -58,6 +59,7 @@ class Service:
         self._began_ns = -1
         self._seen: tuple[list[Seen], list[jobs.Job]] = ([], [])
         self._report: Mapping[str, Any] = report_document(_nothing())
+        self._ranks = NOBODY
         self._usual_ns = -1  # before when the past is to be fetched, too
         self._restore()
 
@@ -232,6 +234,7 @@ class Service:
         self._anchor()
         self._seen = ([*seen, *more], now)
         self._report = report_document(analysis)
+        self._ranks = rank_times(analysis.tables)
 
     def _count(self, before: Board, now: Sequence[jobs.Job], end_ns: int) -> None:
         known = {one.id for one in before.incidents}
@@ -309,7 +312,8 @@ class Service:
         acts, trouble = (act_rows.rows(self.plan.acting), self.plan.acting.trouble) if self.plan.acting else ({}, "")
         body = page(seen, now, [*live, *closed], self.totals, self._health, acts)
         reasons = (*self._troubles.values(), *(one for one in (trouble, reason) if one))
-        self.plan.publish(Snapshot(time_ns, self._report, self._documents.of(self.board), body, reasons))
+        documents = self._documents.of(self.board)
+        self.plan.publish(Snapshot(time_ns, self._report, documents, body, reasons, self._ranks))
 
     def _trouble(self, part: str, text: str) -> None:
         if self._troubles.get(part) != text:

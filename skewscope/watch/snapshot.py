@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .rank_times import NOBODY, RankTimes
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -20,3 +22,4 @@ class Snapshot:
     incidents: tuple[Mapping[str, Any], ...]
     metrics: bytes
     ready: tuple[str, ...] = ()
+    ranks: RankTimes = NOBODY

@@ -7,13 +7,19 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from skewscope import commands
 from skewscope.catalogue import load
+from skewscope.commands import _parser, _settings, dashboard
+from skewscope.watch.api import Api
+from skewscope.web.server import Server
 
 pytest.importorskip("dash")
+L = run_path(str(Path(__file__).parents[1] / "_listening.py"))
 SAMPLE = f"{load('sample_data').__path__[0]}/compute-slow"
 
 
@@ -30,6 +36,8 @@ SAMPLE = f"{load('sample_data').__path__[0]}/compute-slow"
         (("--external-url", "ops.example"), "give one as https"),
         (("--listen", "0.0.0.0:0"), "can be reached from other machines"),
         (("--watch", "http://x", "--hours", "0"), "--hours"),
+        (("--watch", "http://x", "--user", "ann", "--password-file", "nowhere"), "nowhere: the secret cannot be read"),
+        (("--watch", "https://x", "--ca-file", "nowhere"), "nowhere: no certificate that can be used"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_code_2(words, says, capsys):
@@ -37,6 +45,56 @@ def test_what_cannot_be_meant_is_one_line_and_code_2(words, says, capsys):
     said = capsys.readouterr().err
     assert says in said
     assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """Return the address of a watching service with TLS and a password, and the folder with both."""
+    folder = tmp_path_factory.mktemp("guarded")
+    server = Server("127.0.0.1:0", Api().pages, web_config=L["guarded"](folder))
+    server.start()
+    (folder / "password").write_text(f"{L['PASSWORD']}\n")
+    (folder / "wrong").write_text("wrong")
+    yield f"https://127.0.0.1:{server.address[1]}", folder
+    server.stop()
+
+
+def answer(url: str, words: tuple[str, ...], environ: dict[str, str]) -> str:
+    """Return what a dashboard with these words says of a service that has not looked yet: it answers 503."""
+    parser = _parser.build("dashboard")
+    words = ("dashboard", "--watch", url, *words)
+    _settings.apply(parser, _parser.commands(parser), words, environ)
+    source = dashboard.source(parser.parse_args(words))
+    source.refresh()
+    return source.view().errors[0]
+
+
+TRUST, LOGIN = ("--ca-file", "ca.pem"), ("--user", L["USER"], "--password-file", "password")
+VARIABLES = {"CA_FILE": "ca.pem", "USER": L["USER"], "PASSWORD_FILE": "password"}
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "says"),
+    [
+        ((*TRUST, *LOGIN), {}, "answers 503: "),
+        ((), VARIABLES, "answers 503: "),
+        (("--password-file", "wrong"), VARIABLES, "answers 401: "),
+        (TRUST, {}, "answers 401: "),
+        (LOGIN, {}, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+)
+def test_a_guarded_service_is_asked_with_login_and_trust(guarded, monkeypatch, words, variables, says):
+    url, folder = guarded
+    monkeypatch.chdir(folder)
+    assert says in answer(url, words, {f"SKEWSCOPE_{name}": value for name, value in variables.items()})
+
+
+def test_settings_of_a_file_say_who_asks(guarded, monkeypatch):
+    url, folder = guarded
+    monkeypatch.chdir(folder)
+    keys = "".join(f'{name.lower()} = "{value}"\n' for name, value in VARIABLES.items())
+    (folder / "skewscope.toml").write_text(f"[dashboard]\n{keys}")
+    assert "answers 503: " in answer(url, ("--config", "skewscope.toml"), {})
 
 
 @pytest.mark.parametrize("words", [(), (SAMPLE,)], ids=["nothing", "recordings"])

@@ -77,6 +77,25 @@ def test_environment_of_other_parts_is_left_alone():
     assert parsed(["demo"], {"SKEWSCOPE_NO_OPEN": "1"}).no_open is True
 
 
+def test_the_address_of_a_server_is_no_switch(config):
+    """The variable that `watch --prometheus URL` reads, and the same key of a file that all commands share."""
+    given = {"SKEWSCOPE_PROMETHEUS": "http://prometheus:9090"}
+    assert parsed(["watch"], given).prometheus == "http://prometheus:9090"
+    assert parsed(["up"], given).with_prometheus is False
+    assert parsed(["up", "--config", config('prometheus = "http://prometheus:9090"\n')]).with_prometheus is False
+    assert parsed(["up"], {"SKEWSCOPE_WITH_PROMETHEUS": "yes"}).with_prometheus is True
+    assert parsed(["up", "--prometheus"]).with_prometheus is True
+
+
+def test_a_variable_is_a_switch_for_all_commands_or_for_none():
+    kinds: dict[str, set[bool]] = {}
+    for place in _parser.commands(_parser.build()).values():
+        for key, action in _settings._actions(place).items():
+            kinds.setdefault(key, set()).add(action.nargs == 0)
+    # Of a single call: nobody sets these for all.
+    assert {key for key, found in kinds.items() if len(found) > 1} == {"json", "acts"}
+
+
 def test_missing_file():
     with pytest.raises(UsageError, match="cannot read the settings file"):
         parsed(["analyze", "x", "--config", "/not/there.toml"])

@@ -69,7 +69,12 @@ def test_the_service_alone_gives_job_findings_and_whom_they_name(fleet, capsys):
     assert told["trouble"] == "" and told["jobs"][0]["ranks"] == 16 and told["jobs"][0]["slowdown"] > 1
     assert [(one["condition"], one["subject"], one["state"]) for one in told["findings"]] == [(HOT, subject, "open")]
     assert told["findings"][0]["since_ns"] > 0 and told["findings"][0]["cost_s"] > 0
-    assert [(row["state"], f"{row['node']}/gpu{row['gpu']}") for row in told["rows"]] == [("culprit", subject)]
+    first = told["rows"][0]
+    assert (first["state"], f"{first['node']}/gpu{first['gpu']}") == ("culprit", subject)
+    assert sorted(row["rank"] for row in told["rows"]) == list(range(16))
+    assert all(row["step_s"] > 0 and 0 <= row["wait_ratio"] <= 1 for row in told["rows"])
+    assert first["work_ratio"] == max(row["work_ratio"] for row in told["rows"]) > 1
+    assert [row["state"] for row in told["rows"]].count("culprit") == 1
 
 
 def test_with_agents_every_gpu_has_its_row_and_the_culprit_is_first(fleet, capsys):
@@ -144,6 +149,12 @@ def test_logins_are_sent_and_strange_answers_are_told(tmp_path, capsys):
         words = ["top", "--watch", url, "--once", "--bearer-token-file", str(tmp_path / "token"), "--header", "X-Org=a"]
         assert commands.main(words) == 1
     assert "an incident is not understood" in capsys.readouterr().err
+    older = {"/api/v1/incidents": b'{"incidents": [], "time_ns": 1}', "/api/v1/report": b"{}", "/metrics": b""}
+    with answering(older, []) as url:  # without /api/v1/ranks
+        assert json.loads(once(capsys, "--watch", url, "--json"))["rows"] == []
+    with answering({**older, "/api/v1/ranks": b'{"ranks": [7]}'}, []) as url:
+        assert commands.main(["top", "--watch", url, "--once"]) == 1
+    assert "a rank is not understood" in capsys.readouterr().err
     assert seen[0]["authorization"] == "Bearer abc" and seen[0]["x-org"] == "a"
     with answering({"/api/v1/incidents": b"<html>"}, []) as url:
         assert commands.main(["top", "--watch", url, "--once"]) == 1

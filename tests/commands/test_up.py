@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
+from runpy import run_path
 
 import psutil
 import pytest
@@ -19,6 +22,7 @@ import pytest
 from skewscope import commands
 
 HOT = "gpu-hw-slowdown"
+LISTENING = run_path(str(Path(__file__).parents[1] / "_listening.py"))
 UP = [sys.executable, "-m", "skewscope", "up", "--listen", "127.0.0.1:0"]
 SIMULATED = ("--simulate", HOT, "--ranks", "16", "--only", HOT)
 installed = all(map(shutil.which, ("prometheus", "prometheus-alertmanager")))
@@ -73,10 +77,10 @@ def running(*words: str):
         one.process.wait()
 
 
-def asked(url: str) -> bytes:
+def asked(url: str, tls: ssl.SSLContext | None = None) -> bytes:
     """Return a page, nothing while the first window is looked at."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as reply:
+        with urllib.request.urlopen(url, timeout=10, context=tls) as reply:
             return reply.read()
     except urllib.error.HTTPError as error:
         if error.code != 503:
@@ -112,6 +116,26 @@ def test_what_cannot_be_meant_is_one_line_and_code_2(words, says, capsys):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("agent", "says"),
+    [("0.0.0.0:0", "can be reached from other machines"), ("127.0.0.1:none", "none"), ("taken", "in use")],
+)
+def test_an_agent_that_ends_ends_it_with_its_words(agent, says, capsys):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = agent.replace("taken", f"127.0.0.1:{taken.getsockname()[1]}")
+        try:
+            assert commands.main(["up", "--agent", place, "--only", HOT, "--listen", "127.0.0.1:0"]) == 2
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    told = capsys.readouterr()
+    assert "agent" not in told.out
+    assert "--agent: it ended: " in told.err and says in told.err and "Traceback" not in told.err
+
+
 def test_without_prometheus_it_says_where_to_get_it(capsys, monkeypatch, tmp_path):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -138,6 +162,18 @@ def test_a_simulated_fault_is_named_within_a_minute():
         assert up.end() == 0
     with pytest.raises(OSError):
         asked(up.said("report"))
+
+
+def test_its_pages_show_what_a_service_with_tls_found(tmp_path):
+    web = LISTENING["guarded"](tmp_path)
+    web.write_text(web.read_text().partition("\n")[0])  # whom a password keeps out is told in tests/test_listeners.py
+    tls = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    with running(*SIMULATED, "--web-config", str(web), "--dashboard", "127.0.0.1:0") as up:
+        subject = up.said("truth").partition(" on ")[2]
+        pages = up.said("dashboard")
+        assert pages.startswith("https://")
+        until(lambda: subject.encode() in asked(f"{pages}export/incidents.html", tls))
+        assert up.end() == 0
 
 
 @pytest.mark.skipif(not installed, reason="Prometheus and Alertmanager are not installed")
@@ -168,10 +204,7 @@ def test_prometheus_and_alertmanager_run_beside_it_and_end_with_it():
 
 
 def test_the_agent_of_this_machine_runs_beside_it_and_ends_with_it():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with running("--agent", f"127.0.0.1:{port}", "--only", HOT) as up:
+    with running("--agent", "127.0.0.1:0", "--only", HOT) as up:
         agent = up.said("agent")
 
         def answers() -> bool:

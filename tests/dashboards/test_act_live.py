@@ -56,7 +56,10 @@ def test_a_service_that_does_not_act_has_no_acts(service):
     assert source.view().acts is None and source.view().errors == ()
 
 
-@pytest.mark.parametrize(("status", "body", "told"), [(503, {}, "answers 503"), (200, [], "gives no skewscope.acts/1")])
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [(503, {}, "answers 503"), (200, [], "is no object"), (200, {}, "gives no skewscope.acts/1")],
+)
 def test_what_is_wrong_is_told_and_the_incidents_come_all_the_same(service, status, body, told):
     said, source = service
     source.refresh()

@@ -130,6 +130,22 @@ def test_a_watching_service_gives_report_and_incidents(watched, tmp_path):
     assert view.report["summary"]["verdict"] == "all is well"
 
 
+def test_a_service_of_this_process_is_asked_without_its_server():
+    api = Api()
+    usual = {"store": None, "prometheus": "", "selector": "", "hours": 1.0, "every_s": 5.0}
+    source = live_sources.live(watch="https://watch:9710", pages=api.pages, **usual)
+    source.refresh()
+    assert "answers 503: " in source.view().errors[0] and "no window" in source.view().errors[0]
+    api.update(snapshot())
+    source.refresh()
+    view = source.view()
+    assert (view.time_ns, view.errors, view.acts, view.title) == (END_NS, (), None, "from https://watch:9710")
+    assert [one["id"] for one in view.incidents] == ["i1"]
+    api.acts = lambda: {"schema": "nothing"}
+    source.refresh()
+    assert source.view().errors and source.view().incidents
+
+
 def test_what_is_no_watching_service_is_told(watched):
     api, url = watched
     api.update(snapshot())

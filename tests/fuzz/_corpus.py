@@ -108,6 +108,11 @@ def truths() -> Iterator[Seed]:
     yield "truth.json", b'{"schema": "skewscope.truth/1", "faults": []}'
 
 
+def own_traces() -> Iterator[Seed]:
+    """Give the head of a trace that skewscope writes."""
+    yield "trace.json", b'{"displayTimeUnit": "ms", "metadata": {"schema": "skewscope.trace/1"}, "traceEvents": [\n]}'
+
+
 def arrays() -> Iterator[Seed]:
     """Give arrays of numpy in several layouts."""
     for name, array in {

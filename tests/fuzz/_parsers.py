@@ -40,7 +40,10 @@ class Parser:
     seeds: Callable[[], list[Seed]]
 
 
-MADE = {"nsys-sqlite": _corpus.databases, "simulation-truth": _corpus.truths, "flight-recorder": _corpus.pickles}
+MADE = {
+    "nsys-sqlite": _corpus.databases, "simulation-truth": _corpus.truths, "skewscope-trace": _corpus.own_traces,
+    "flight-recorder": _corpus.pickles,
+}  # fmt: skip
 
 
 @cache

@@ -55,6 +55,17 @@ def test_ranks_that_only_findings_know_get_a_row():
     assert judged([], [Found("S4", "few-peers", "job/rank1", "context", rank=1)]) == []
 
 
+def test_a_rank_that_two_sources_know_has_one_row():
+    service = Row(3, "n0", "3", "job", step_s=2.0, work_ratio=1.3, wait_ratio=0.1)
+    agent = Row(3, "n0", "3", "job", util_ratio=0.9, step_s=2.5)
+    told = merged(
+        [Frame(1, "service", rows=(service, Row(4, job="job"))), Frame(2, "agents", rows=(agent, Row(), Row()))]
+    )
+    assert sorted(row.rank for row in told.rows) == [-1, -1, 3, 4]
+    (row,) = [row for row in told.rows if row.rank == 3]
+    assert (row.util_ratio, row.step_s, row.work_ratio, row.wait_ratio, row.state) == (0.9, 2.5, 1.3, 0.1, "slow")
+
+
 @pytest.mark.parametrize(
     ("column", "first"), [("", 3), ("rank", 0), ("util", 2), ("work", 1), ("node", 0), ("state", 3), ("wait", 0)]
 )

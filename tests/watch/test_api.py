@@ -4,12 +4,14 @@ import gzip
 import http.client
 import json
 import logging
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from runpy import run_path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -19,6 +21,7 @@ from skewscope.reports.json_schema import INCIDENT_STATES, schema
 from skewscope.watch.api import Api
 from skewscope.watch.changes import Changes
 from skewscope.watch.openapi import document
+from skewscope.watch.rank_times import RankTimes
 from skewscope.web.server import Server
 
 made = run_path(str(Path(__file__).with_name("_incidents.py")))
@@ -136,6 +139,23 @@ def test_the_report_is_given_as_it_is(api: Api, report):
     packed = get(api, "/api/v1/report", accept_encoding="gzip")
     assert packed.encoding == "gzip" and gzip.decompress(packed.body) == reply.body
     assert get(api, "/api/v1/report").body is reply.body, "made once"
+
+
+def test_ranks_are_given_with_none_for_what_is_unknown(api: Api):
+    nan = float("nan")
+    columns = (["b", "a", "a", "a"], [0, 1, 0, 2], ["n1"] * 4, ["gpu2", "gpu1", "gpu0", ""])
+    times = ([nan, 2.0, 2.0, 2.0], [nan, 1.0, 1.5, 1.5])
+    api.update(replace(snapshot(time_ns=60), ranks=RankTimes(*map(np.array, (*columns, *times)))))
+    reply = get(api, "/api/v1/ranks")
+    check("/api/v1/ranks", reply)
+    told = json.loads(reply.body)
+    assert told["time_ns"] == 60
+    assert [tuple(one.values()) for one in told["ranks"]] == [
+        ("a", 0, "n1", "0", 2.0, 1.0, 0.75),
+        ("a", 1, "n1", "1", 2.0, 2.0, 0.5),
+        ("a", 2, "n1", "", 2.0, 1.0, 0.75),
+        ("b", 0, "n1", "2", None, None, None),
+    ]
 
 
 def test_metrics_are_given_as_they_are(api: Api):

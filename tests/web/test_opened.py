@@ -13,9 +13,9 @@ import trustme
 
 from skewscope.doctor.services import asked
 from skewscope.errors import SkewscopeError, UsageError
-from skewscope.top.ask import page
 from skewscope.watch.alarms import Alarms
 from skewscope.web.access import Access
+from skewscope.web.ask import page
 from skewscope.web.opened import opened
 from skewscope.web.shown import hidden, without_login
 

@@ -11,7 +11,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.seen.append((self.path, self.headers, body))
-        status, headers, text = self.server.answers.pop(0) if self.server.answers else (200, {}, "ok")
+        answers = self.server.answers_of.get(self.path, self.server.answers)
+        status, headers, text = answers.pop(0) if answers else (200, {}, "ok")
         if status == 0:
             self.close_connection = True
             return
@@ -33,10 +34,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def receiver(tls=None):
-    """Yield a server with `seen` (path, headers, body) and `answers` (status, headers, text) yet to be given."""
+    """Yield a server with `seen` (path, headers, body) and `answers` (status, headers, text) yet to be given.
+
+    `answers_of` holds those of single paths.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    server.seen, server.answers = [], []
+    server.seen, server.answers, server.answers_of = [], [], {}
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/hook/secret"
