@@ -30,6 +30,7 @@ from skewscope import subjects
 from skewscope.contracts import Check, Evidence, Finding, Frames, Rule, World
 from skewscope.signals.persistence import STRONG_RATIO, lasting
 from skewscope.signals.view import Signal
+from skewscope.stats.robust import mad
 
 from . import _live, _ports
 from ._group_calls import LINKS, MOVED, SHORTEST, Calls, calls, late_share, middle, narrow, step_seconds
@@ -93,7 +94,7 @@ class EcmpCollision:
             mask
         )  # also the windows between: the best of a few calls is slow now and then by chance
         over_time = middle(told.values[places[0] : places[-1] + 1][:, ranks].T)
-        steady = np.nanstd(over_time) <= self.steady_ratio * np.nanmean(over_time)
+        steady = float(mad(over_time)) <= self.steady_ratio * np.nanmedian(over_time)
         return bool(steady) and (not some or self._one_rail(told, ranks))
 
     def _explained(self, tables: Frames, told: Signal, ranks: Array, mask: Array) -> bool:

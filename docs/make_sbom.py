@@ -118,7 +118,7 @@ def _missing(name: str, scope: str) -> Component:
 
 
 def _licences(about: Message) -> list[dict[str, Any]]:
-    if expression := about["License-Expression"]:
+    if expression := about.get("License-Expression"):
         return [{"expression": str(expression)}]
     kinds = [one.rpartition(" :: ")[2] for one in about.get_all("Classifier", []) if one.startswith("License ::")]
     kinds = [one for one in kinds if one != "OSI Approved"]

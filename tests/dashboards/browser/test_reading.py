@@ -108,7 +108,8 @@ def test_a_zoom_stands_in_the_address_and_a_link_shows_it(tab):
     page.go_back()
     page.wait_for_function(f"(near) => Math.abs(({SHOWN})()[0] - near) < 0.03", arg=near[0])
     assert page.url == address
-    shown.follow("Ranks", within="nav.pages")  # the same page, without the zoom
+    shown.follow("Ranks", within="nav.pages")  # the same page, without the zoom: all of it is loaded anew
+    page.wait_for_load_state("networkidle")
     assert "zoom" not in page.url and page.evaluate(SHOWN) == pytest.approx(whole)
     drag(shown, "ranks", 0.4, 0.6, 0.7, 0.9)
     page.wait_for_function("() => window.location.search.includes('zoom=ranks')")
