@@ -35,7 +35,7 @@ PYTEST = $(TEST)/python -m pytest --dist loadfile --no-loadscope-reorder --durat
 
 test: browser prometheus slurm site-tools style
 	@mkdir -p build
-	$(PYTEST) -n 3 $(LIVE) > build/live.log 2>&1 & live=$$!; \
+	$(PYTEST) -n 2 $(LIVE) > build/live.log 2>&1 & live=$$!; \
 	nice -n 15 $(MAKE) --no-print-directory types & types=$$!; \
 	nice -n 15 $(PYTEST) -n 2 $(LIVE:%=--ignore=%); rest=$$?; \
 	wait $$live; live=$$?; cat build/live.log; \

@@ -102,7 +102,7 @@ def _component(about: Message, scope: str, hashes: list[tuple[str, str]]) -> Com
     made: Component = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
     if scope:
         made["scope"] = scope
-    if about["Summary"]:
+    if about.get("Summary"):
         made["description"] = str(about["Summary"])
     if licences := _licences(about):
         made["licenses"] = licences
@@ -122,7 +122,7 @@ def _licences(about: Message) -> list[dict[str, Any]]:
         return [{"expression": str(expression)}]
     kinds = [one.rpartition(" :: ")[2] for one in about.get_all("Classifier", []) if one.startswith("License ::")]
     kinds = [one for one in kinds if one != "OSI Approved"]
-    told = str(about["License"] or "").strip()
+    told = str(about.get("License") or "").strip()
     if not kinds and told and "\n" not in told and len(told) <= LONGEST_NAME:
         kinds = [told]
     return [{"license": {"name": one}} for one in kinds]

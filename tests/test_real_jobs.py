@@ -100,21 +100,24 @@ def test_only_a_rank_that_waited_for_a_core_is_excused(wait_ms, excused, starved
 SEED = int(os.environ.get("SKEWSCOPE_TEST_SEED", random.SystemRandom().randrange(10_000)))
 
 
-@pytest.mark.usefixtures("cores")
 @pytest.mark.parametrize("kind", ["compute-slow", "dataloader-stall", "healthy"])
-def test_job_trained_now_is_judged_right(kind, tmp_path, analyzed, named, starved):
+def test_job_trained_now_is_judged_right(kind, analyzed, named, starved, tried):
     pytest.importorskip("torch")
+    tried(lambda folder: train_and_judge(kind, folder, analyzed, named, starved))
+
+
+def train_and_judge(kind, folder, analyzed, named, starved) -> None:
     draw = random.Random(f"{SEED}-{kind}")
     culprit, ratio, stall_ms = draw.randrange(4), round(draw.uniform(1.5, 2.0), 2), draw.randrange(250, 400)
     print(f"SKEWSCOPE_TEST_SEED={SEED}: {kind}, rank {culprit}, ratio {ratio}, {stall_ms} ms")
     amount = {"compute-slow": ratio, "dataloader-stall": stall_ms}.get(kind, 1.0)
     flags = ["--world", 4, "--culprit", culprit, "--amount", amount, "--steps", 14, "--wait", 3, "--warmup", 1]
     flags += ["--active", 8, "--seed", SEED, "--loader-workers", int(kind == "dataloader-stall")]
-    label = tmp_path / "truth.json"
-    command = [sys.executable, GENERATOR, "--kind", kind, "--out", tmp_path / "job", "--truth", label, *flags]
+    label = folder / "truth.json"
+    command = [sys.executable, GENERATOR, "--kind", kind, "--out", folder / "job", "--truth", label, *flags]
     subprocess.run([str(word) for word in command], check=True, timeout=240)
     truth = json.loads(label.read_text()) | {"printed": f"SKEWSCOPE_TEST_SEED={SEED}: {kind}, rank {culprit}"}
-    report = analyzed(tmp_path / "job")
+    report = analyzed(folder / "job")
     if kind == "healthy" and (slow := starved(report, truth)):
         truth |= {"culprit_ranks": slow, "tolerated": ["coll-late-rank", *truth["tolerated"]]}
     judge(report, truth, named)

@@ -32,8 +32,6 @@ for batch in DataLoader(torch.randn(150, 64), batch_size=10):
 dist.destroy_process_group()
 """
 
-pytestmark = pytest.mark.usefixtures("cores")
-
 
 def under_run(spool: Path, *words: object, job: str = "night-run") -> None:
     """Run a command under `skewscope run`."""
@@ -48,35 +46,48 @@ def under_run(spool: Path, *words: object, job: str = "night-run") -> None:
 
 
 @pytest.mark.parametrize(("kind", "truth"), [("compute-slow", {2: "coll-late-rank"}), ("healthy", {})])
-def test_a_job_without_a_change_to_its_code_is_judged_right(kind, truth, tmp_path, analyzed, named, starved):
+def test_a_job_without_a_change_to_its_code_is_judged_right(kind, truth, analyzed, named, starved, tried):
     pytest.importorskip("torch")
-    label = tmp_path / "truth.json"
-    flags = ["--world", 4, "--culprit", 2, "--amount", 1.6, "--steps", 14, "--wait", 20, "--out", tmp_path / "job"]
-    under_run(tmp_path / "rings", sys.executable, GENERATOR, "--kind", kind, *flags, "--truth", label)
-    report = analyzed(tmp_path / "rings")
-    if kind == "healthy":
-        truth = dict.fromkeys(starved(report, json.loads(label.read_text())), "coll-late-rank")
-    assert [one["status"] for one in report["inputs"]] == ["ok"] * 4
-    assert report["job"]["ranks"] == 4 and 12 <= report["job"]["steps"] <= 14
-    found = named(report)
-    assert set(found) == set(truth) and all(truth[rank] in found[rank] for rank in truth)
-    for one in report["findings"]:
-        if kind == "compute-slow" and one["role"] == "culprit":  # 56 ms of device time a step, 0.6 of it added
-            print(f"{one['cost']['seconds_per_step'] * 1e3:.1f} ms per step, of 67.2")
-            assert one["cost"]["seconds_per_step"] == pytest.approx(0.0672, rel=0.5)
+
+    def check(folder):
+        flags = ["--world", 4, "--culprit", 2, "--amount", 1.6, "--steps", 14, "--wait", 20, "--out", folder / "job",
+                 "--truth", folder / "truth.json"]  # fmt: skip
+        under_run(folder / "rings", sys.executable, GENERATOR, "--kind", kind, *flags)
+        report = analyzed(folder / "rings")
+        told = json.loads((folder / "truth.json").read_text())
+        right = truth if kind != "healthy" else dict.fromkeys(starved(report, told), "coll-late-rank")
+        assert [one["status"] for one in report["inputs"]] == ["ok"] * 4
+        assert report["job"]["ranks"] == 4 and 12 <= report["job"]["steps"] <= 14
+        found = named(report)
+        assert set(found) == set(right) and all(right[rank] in found[rank] for rank in right)
+        for one in report["findings"]:
+            if kind == "compute-slow" and one["role"] == "culprit":  # 56 ms of device time a step, 0.6 of it added
+                print(f"{one['cost']['seconds_per_step'] * 1e3:.1f} ms per step, of 67.2")
+                assert one["cost"]["seconds_per_step"] == pytest.approx(0.0672, rel=0.5)
+
+    tried(check)
 
 
-def test_torchrun_hands_it_on_to_its_ranks(tmp_path, analyzed, named):
+def test_torchrun_hands_it_on_to_its_ranks(analyzed, named, tried):
     pytest.importorskip("torch")
-    (tmp_path / "train.py").write_text(TRAIN)
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 3]
-    under_run(tmp_path / "rings", *start, tmp_path / "train.py", 1)
-    assert len(list((tmp_path / "rings").glob("night-run-r*.ring"))) == 3
-    assert {rank: "coll-late-rank" in why for rank, why in named(analyzed(tmp_path / "rings")).items()} == {1: True}
+
+    def check(folder):
+        (folder / "train.py").write_text(TRAIN)
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 3]
+        under_run(folder / "rings", *start, folder / "train.py", 1)
+        assert len(list((folder / "rings").glob("night-run-r*.ring"))) == 3
+        found = named(analyzed(folder / "rings"))
+        assert {rank: "coll-late-rank" in why for rank, why in found.items()} == {1: True}
+
+    tried(check)
 
 
-def test_a_rank_that_stops_is_named(tmp_path, analyzed, named):
+def test_a_rank_that_stops_is_named(analyzed, named, tried):
     pytest.importorskip("torch")
-    flags = ["--world", 4, "--culprit", 1, "--from-step", 4, "--steps", 10, "--wait", 20, "--out", tmp_path / "job"]
-    under_run(tmp_path / "rings", sys.executable, GENERATOR, "--kind", "hang", *flags)
-    assert named(analyzed(tmp_path / "rings")) == {1: {"coll-missing-rank"}}
+
+    def check(folder):
+        flags = ["--world", 4, "--culprit", 1, "--from-step", 4, "--steps", 10, "--wait", 20, "--out", folder / "job"]
+        under_run(folder / "rings", sys.executable, GENERATOR, "--kind", "hang", *flags)
+        assert named(analyzed(folder / "rings")) == {1: {"coll-missing-rank"}}
+
+    tried(check)
