@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skewscope.catalogue import load, room
@@ -212,3 +213,19 @@ def test_a_receiver_that_stalls_hard_is_blamed_sooner():
     for stalled, until, blamed in ((0.61, 12, "n3/mlx5_0"), (0.59, 12, "n1/mlx5_0"), (0.59, 13, "n3/mlx5_0")):
         world = port(waits(0.3, 20), ports.STALLED, stalled * 30, "direction=write", node="n3", until=until)
         assert [found.subject.id for found in told("ib-credit-starvation", world)] == [blamed]
+
+
+def test_a_slow_rail_that_is_not_slow_between_is_no_collision():
+    times = [1.45, 2.1, 1.0, 1.5, 2.05, 1.0, 1.55, 2.0, 1.6, 1.95]  # the slow ones alone spread by 14 %
+    calls = slow_rail(1.0, 11)
+    for window, factor in enumerate(times, start=2):
+        calls.put(SHORTEST, 0.01 * factor, labels=CALL, devices=["gpu1"], since=window, until=window + 1)
+    assert told("ecmp-collision", calls) == []
+
+
+def test_the_first_window_of_a_reinforced_job_is_no_evidence():
+    reinforced = load("detectors._rl").reinforced
+    for windows, claimed in ((3, False), (4, True)):  # a window is told of a step that is told later
+        waits = 2.5 * (np.arange(20) < windows)
+        found = told("rl-phase-idle", reinforced(generating_s=5.0, pools=True, behind_s=waits))
+        assert bool(found) == claimed, windows
