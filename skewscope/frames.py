@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -182,10 +184,14 @@ def _coded(value: Any, rows: int) -> Coded:  # noqa: ANN401 - arrays of any type
         value = value.array
     if isinstance(value, pd.Categorical):
         return _without_gaps(np.asarray(value.codes), [str(name) for name in value.categories])
-    names = ["" if item is None or item is pd.NA or item != item else str(item) for item in value]
-    place: dict[str, int] = {}
-    codes = np.fromiter((place.setdefault(name, len(place)) for name in names), dtype=np.int64, count=len(names))
+    names = value if set(map(type, value)) <= {str} else [_text(item) for item in value]
+    place: defaultdict[str, int] = defaultdict(count().__next__)
+    codes = np.fromiter(map(place.__getitem__, names), dtype=np.int64, count=len(names))
     return Coded(codes, list(place))
+
+
+def _text(item: object) -> str:
+    return "" if item is None or item is pd.NA or item != item else str(item)
 
 
 def _without_gaps(codes: np.ndarray[Any, Any], values: list[str]) -> Coded:
