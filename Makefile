@@ -15,13 +15,14 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' && { echo $$python; break; }; done)
 AS_ROOT = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT = $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get
+TOOLS = browser prometheus slurm site-tools
 BROWSER = $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-PIP_FLAGS ?= --disable-pip-version-check --quiet
+PIP_FLAGS ?= --disable-pip-version-check --quiet --no-compile
 TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of commands are started, and each would compile all that it imports
 
-.PHONY: demo test coverage lint style types faults fuzz soak newcomer docs dist bench derived clean check-python browser prometheus slurm site-tools
+.PHONY: demo test coverage lint style types faults fuzz soak matrix newcomer docs dist bench derived clean check-python tools $(TOOLS)
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
@@ -33,11 +34,13 @@ LIVE = tests/watch/end_to_end tests/test_real_jobs.py tests/test_spool_jobs.py t
 	tests/hook tests/agents tests/actuators tests/coding/test_coded_training.py
 PYTEST = $(TEST)/python -m pytest --dist loadfile --no-loadscope-reorder --durations=12 $(PYTEST_FLAGS)
 
-test: browser prometheus slurm site-tools style
+test: check-python
+	@$(MAKE) --no-print-directory -j 2 tools .venv-test/.installed
+	@$(MAKE) --no-print-directory style
 	@mkdir -p build
 	$(PYTEST) -n 2 $(LIVE) > build/live.log 2>&1 & live=$$!; \
 	nice -n 15 $(MAKE) --no-print-directory types & types=$$!; \
-	nice -n 15 $(PYTEST) -n 2 $(LIVE:%=--ignore=%); rest=$$?; \
+	nice -n 15 $(PYTEST) -n 3 $(LIVE:%=--ignore=%); rest=$$?; \
 	wait $$live; live=$$?; cat build/live.log; \
 	wait $$types && [ $$live = 0 ] && [ $$rest = 0 ]
 
@@ -110,6 +113,10 @@ check-python:
 		$(APT) update -qq && $(APT) install -y -qq --no-install-recommends python3-venv \
 		"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; \
 	} || { echo "could not install it: run 'apt-get install python3-venv' as root, then make again" >&2; exit 2; }
+
+# One after the other: apt-get locks its lists.
+tools:
+	@for tool in $(TOOLS); do $(MAKE) --no-print-directory $$tool; done
 
 # The page tests look at the report in a real browser; the agent's tests are scraped by a real Prometheus, and alerts travel for real.
 browser:
