@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 ALL_LINKS = 0xFFFFFFFF
-ENERGY, POWERS, PCIE_BYTES, NVLINK_KIB = 83, (185, 186), (197, 198), (138, 139)
+ENERGY, PCIE_BYTES, NVLINK_KIB = 83, (197, 198), (138, 139)
 LINK_FIELDS = (161, 162, 163)  # of each link, and summed under ALL_LINKS
 COUNTED_REASONS = {0x4: 74, 0x10: 76, 0x20: 269, 0x40: 270, 0x80: 271, 0x200: 77, 0x400: 79}  # bit -> field (ns)
 GPU_SAMPLE_S = 0.1

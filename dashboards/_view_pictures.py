@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,17 @@ def charts(view: str, question: str, shown: Shown) -> list[Chart]:
         for place, (picture, made, remark) in enumerate(found[1:], 1)
     ]
     return [first, *others]
+
+
+def answered(answers: Iterable[Any], *, missing: bool = True) -> list[Chart]:
+    """Return the charts of all answers; without `missing` those of views that lack data are left out."""
+    found: list[Chart] = []
+    for one in answers:
+        if one.shown is not None:
+            found += charts(one.view, one.question, one.shown)
+        elif missing:
+            found.append(Chart(f"view-{one.view}", f"{one.view}: {one.question}", f"No answer: {one.missing}"))
+    return found
 
 
 def drawn(picture: Picture, rows: pd.DataFrame) -> tuple[go.Figure | None, str]:

@@ -44,9 +44,9 @@ def page(document: dict[str, Any], tables: Tables, views: Sequence[Any] = ()) ->
     `views` are answers (`skewscope.viewing.Answer`) that follow the charts; those without one are left out.
     The page loads nothing from anywhere: plotly.js stands in it once. Without JavaScript all words and tables stay.
     """
-    from .view_page import drawn as drawn_views
+    from ._view_pictures import answered
 
-    drawn, more = charts(tables, document["findings"]), drawn_views(views, missing=False)
+    drawn, more = charts(tables, document["findings"]), answered(views, missing=False)
     return _whole("skewscope report", body(document, drawn, more), [*drawn, *more])
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import report_page
-from ._chart import Chart
-from ._view_pictures import charts
+from ._view_pictures import answered
 
 
 def page(answers: Sequence[Any], inputs: Sequence[Any]) -> str:
@@ -16,15 +15,4 @@ def page(answers: Sequence[Any], inputs: Sequence[Any]) -> str:
     ranks = len({one.rank for one in read if one.rank >= 0})
     seen = f", {ranks} ranks" if ranks else ""
     said = f"{len(read)} of {len(inputs)} files{seen}, {sum(one.events for one in read):,} events."
-    return report_page.standing(f"skewscope view {', '.join(one.view for one in answers)}", said, drawn(answers))
-
-
-def drawn(answers: Iterable[Any], *, missing: bool = True) -> list[Chart]:
-    """Return the charts of all answers; without `missing` those of views that lack data are left out."""
-    found: list[Chart] = []
-    for one in answers:
-        if one.shown is not None:
-            found += charts(one.view, one.question, one.shown)
-        elif missing:
-            found.append(Chart(f"view-{one.view}", f"{one.view}: {one.question}", f"No answer: {one.missing}"))
-    return found
+    return report_page.standing(f"skewscope view {', '.join(one.view for one in answers)}", said, answered(answers))

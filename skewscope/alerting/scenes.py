@@ -18,7 +18,6 @@ from .proven import PROVEN
 from .timeline import EVALUATION_S, Timeline, notation
 from .tracks import Track, tracks
 
-STEP_COUNTERS = ("skewscope_steps_total", "skewscope_step_seconds_total")
 SELECTOR = re.compile(r"(skewscope_finding_\w+)\{([^}]*)\}(?:\[\w+\]\))?\s*(==|>=|>)\s*([\d.e+-]+)")
 FINDING = {"severity": "S2", "subject_kind": "rank", "subject": "llm/rank3", "node": "n1", "rank": "3",
            "role": "culprit", "job_id": "llm", "instance": "watch:9710", "job": "skewscope-watch"}  # fmt: skip

@@ -43,13 +43,6 @@ class Work:
         out[self.order] = segments.median_of_others(values[self.order], self.runs)
         return out
 
-    def median_without(self, values: Array, rank: int) -> Array:
-        """Return for each segment the median of `values` over all comparable segments but those of `rank`; else NaN."""
-        kept = np.where(self.rank == rank, np.nan, values)[self.order]
-        out = np.full(len(values), np.nan)
-        out[self.order] = segments.median(kept, self.runs)[self.runs.of]
-        return out
-
     @property
     def peers_count(self) -> Array:
         """Number of comparable segments of other ranks."""

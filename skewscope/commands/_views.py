@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..viewing import Answer
 
 LOG = logging.getLogger("skewscope")
-UNITS_OF_SETTINGS = ("bytes_per_s", "ratio", "percent", "ns", "us", "ms", "s", "bytes", "count")
 
 
 def names(text: str) -> tuple[str, ...]:

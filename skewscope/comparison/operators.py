@@ -19,7 +19,6 @@ Record = dict[str, Any]
 
 NOBODY = "(no operator)"
 MOST_KERNELS = 3  # of each side that are named
-WALKS = 64  # levels that a launching call is looked for above
 
 
 def compared(before: Run, after: Run) -> list[Record]:

@@ -74,11 +74,6 @@ class Ladder:
         losses = {name: float(one.mean()) for name, one in self.losses().items()}
         return max(losses, key=lambda name: losses[name])
 
-    @property
-    def controllable(self) -> float:
-        """Return today's balance over the noise ceiling, means over layers: the rest of 1 is what a plan could gain."""
-        return float(self.now.mean() / self.ceiling.mean())
-
 
 def window_edges(steps: int) -> NDArray[np.int64]:
     """Return the edges of the windows that a series of steps is judged in: at most four, of eight steps or more.

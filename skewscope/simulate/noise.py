@@ -19,8 +19,6 @@ Array = npt.NDArray[Any]
 SILICON_SPREAD_RATIO = 0.006  # OWN; PRISM reports up to 14 % between the extremes of a fleet's GEMM times
 CLOCK_SHARE = 0.75  # OWN: part of a training step's device time that follows the SM clock; the rest is memory-bound
 STEP_DRIFT_RATIO = 0.003  # OWN: slow common drift of step times
-# PAI: the calmest tenth of jobs has a coefficient of variation between workers of 2 to 3 % (its median is 9 %).
-QUIET_SPREAD_RATIO = 0.028
 SPIKE_STEPS_RATIO = 0.004  # PAI job_1: 1 % of worker steps above 1.16 times their median, 0.1 % above 1.7
 SPIKE_MEAN_RATIO = 0.25
 FIRST_STEP_RATIO = 2.0  # OWN: compilation and caches; fades within warmup_steps
@@ -47,7 +45,6 @@ APP_XID_PER_SPARE_HOUR = 0.2  # OWN: people's experiments on idle nodes end with
 RAIL_SPREAD_RATIO = 0.12  # OWN: traffic through PXN and topology-aware rings is uneven over rails, alike on all nodes
 ECN_PER_PACKET = 2e-5  # OWN: marks of short bursts on a healthy RoCE fabric
 CLOCK_OFFSET_SPREAD_S = 8e-5  # OWN: chrony in one data centre
-HARDWARE_FAULTS_PER_NODE_DAY = 298 / (400 * 348)  # HBD: 298 hardware faults
 # --- hosts
 CPU_LOAD_RATIO, CPU_LOAD_SPREAD_RATIO = 0.14, 0.02  # ACME: CPU use p50 to p75 is 8 to 28 %
 RUN_DELAY_RATIO = 0.003  # OWN: of a core, per rank

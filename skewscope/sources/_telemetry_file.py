@@ -23,7 +23,6 @@ TOOLS = re.compile(
 )  # fmt: skip
 PCI = re.compile(r"(?:([0-9a-f]+):)?([0-9a-f]{1,4}):([0-9a-f]{1,2})(?:\.([0-7]))?", re.IGNORECASE)
 EPOCH = {10: 10**9, 13: 10**6, 16: 10**3, 19: 1}  # digits of a time since 1970 -> ns of its unit
-GPU_INFO, NIC_INFO = "skewscope_gpu_info", "skewscope_rdma_info"
 
 
 def node_of(path: Path) -> str:
