@@ -32,13 +32,14 @@ def seconds(value: float | None) -> str:
 def share(value: float | None) -> str:
     """Return a share 0..1 in percent.
 
-    >>> share(0.304), share(0.004)
-    ('30 %', '0.4 %')
+    >>> share(0.304), share(0.004), share(-1e-9)
+    ('30 %', '0.4 %', '0.0 %')
     """
     if value is None or not math.isfinite(value):
         return UNKNOWN
     percent = 100 * value
-    return f"{percent:.1f} %" if 0 < abs(percent) < 1 else f"{percent:.0f} %"
+    said = f"{percent:.1f} %" if 0 < abs(percent) < 1 else f"{percent:.0f} %"
+    return said.removeprefix("-") if float(said[:-2]) == 0 else said
 
 
 def hours(value: float | None) -> str:

@@ -45,7 +45,7 @@ class Overlap:
 
 def _ranks(work: Work, ranks: Array) -> pd.DataFrame:
     compute, communication, either = (totals(spans, ranks) for spans in (work.compute, work.communication, work.moving))
-    hidden = compute + communication - either
+    hidden = np.maximum(compute + communication - either, 0.0)  # sums of floats differ in the last digit
     known = np.where(communication > 0, communication, np.nan)
     return pd.DataFrame({
         "rank": ranks, "communication_s": communication, "hidden_s": hidden, "exposed_s": communication - hidden,
