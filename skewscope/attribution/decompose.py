@@ -99,12 +99,15 @@ def _finder(step: Array, rank: Array) -> Any:  # noqa: ANN401 - a closure over t
 
 
 def _bounds(marks: pd.DataFrame, step: Array, rank: Array, work: Work, of_segment: Array) -> tuple[Array, Array, Array]:
-    """Return start, end and tokens of each row: as recorded, else from first to last arrival."""
+    """Return start, end and tokens of each row: as recorded, else from the last arrival before it to its own last."""
     start = np.full(len(step), np.iinfo(np.int64).max)
     end = np.zeros(len(step), dtype=np.int64)
     np.minimum.at(start, of_segment, work.until_ns)
     np.maximum.at(end, of_segment, work.until_ns)
     tokens = np.full(len(step), -1, dtype=np.int64)
+    lanes = np.lexsort((step, rank))
+    follows = (np.diff(rank[lanes]) == 0) & (np.diff(step[lanes]) == 1)
+    start[lanes[1:][follows]] = end[lanes[:-1][follows]]
     if len(marks):
         row = _finder(step, rank)(marks["step"].to_numpy(), marks["rank"].to_numpy())
         seen = row >= 0

@@ -168,6 +168,16 @@ def test_calls_without_a_pattern_have_no_steps():
     assert not len(derived.tables["step_times"]) and len(derived.tables["arrivals"])
 
 
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_rounds_of_calls_last_from_one_to_the_next(buckets):
+    bare = jobs.data_parallel(jobs.even(buckets=buckets), with_ops=False)["collectives"]
+    bare = bare.assign(step=-1, message_bytes=4000 * (1 + bare["seq"] % 100))
+    times = attribute(all_tables({"collectives": bare})).tables["step_times"]
+    assert len(times) == 12
+    expected_ns = buckets * 10e6 + 2e6  # work, and a last transfer that all wait for
+    np.testing.assert_allclose(times["duration_ns"][1:], expected_ns, rtol=0.05)
+
+
 def test_clocks_of_a_pipeline_are_timed_both_ways():
     tables = jobs.pipeline([2.0, 2.0, 4.0, 2.0])
     for name, columns in (("collectives", ["ready_ns", "start_ns", "end_ns"]), ("ops", ["start_ns", "end_ns"]),
