@@ -251,11 +251,12 @@ def _width(kind: str) -> int:
 
 def stacks(frames: Sequence[object]) -> Coded:
     """Return the innermost user frames of each entry; a dump shares the frames, so each stack is put in words once."""
-    lists: Sequence[Sequence[object]] = [one if isinstance(one, list) else [] for one in frames]
-    keys = list(map(tuple, map(map, repeat(id), lists)))
-    numbers, told = _numbered(keys)
-    first = dict(zip(keys, lists, strict=True))
-    return _texts(numbers, [_stack(first[key]) for key in told])
+    whole = set(map(type, frames)) <= {list}
+    lists: Sequence[Any] = frames if whole else [one if isinstance(one, list) else [] for one in frames]
+    numbers, told = _numbered(map(tuple, map(map, repeat(id), lists)))
+    first = np.zeros(len(told), dtype=np.int64)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    return _texts(numbers, [_stack(lists[at]) for at in first])
 
 
 def _stack(frames: Sequence[object]) -> str:
