@@ -47,6 +47,22 @@ MISTAKES = {
                                    f"serving.urls=http://{QUERY}"),
     "flag that is none": ("watch", *QUIET, "--password", SECRET),
     "flag that is none, joined": ("top", f"--pasword={SECRET}", f"-p{SECRET}"),
+    "flag that is none, with a colon": ("watch", *QUIET, f"--password:{SECRET}"),
+    "flag that is none, before the command": ("--bearer-token", SECRET, "watch", *QUIET),
+    "flag that is none, before a command below": ("audit", "--pasword", SECRET),
+    "flag that takes nothing": ("watch", f"--web-allow-plain={SECRET}"),
+    "flag that takes nothing, joined": ("watch", f"-q{SECRET}"),
+    "secret that is no number": ("watch", "--tokn", SECRET, "--horizon", SECRET),
+    "header without quotes": (*SCRAPED, "--header", "Authorization=Bearer", SECRET, "--horizon", SECRET),
+    "login that is none of the choices": ("watch", "--log-format", f"http://{LOGIN}"),
+    "login that is no number": ("watch", "--horizon", f"http://{LOGIN}"),
+    "login among pairs": ("agent", "--option", f"http://{LOGIN},a"),
+    "query that is no number": ("watch", "--horizon", f"http://{QUERY}"),
+    "listening at a login": ("watch", "--listen", f"http://{LOGIN}", "--scrape", "127.0.0.1:1"),
+    "recording that is a login": ("analyze", LOGIN),
+    "file that is a login": ("act", f"http://{LOGIN}", "--scheduler", "slurm"),
+    "name that is a login": ("schema", f"http://{LOGIN}"),
+    "setting that is a login": ("--config", "numbers.toml", "watch"),
     "word too many": ("watch", *QUIET, SECRET),
     "top's header": ("top", "--header", SECRET),
     "dashboard's header": ("dashboard", "--header", SECRET),
@@ -69,6 +85,7 @@ FILES = {
     "broken.yml": f"basic_auth_users: {{prom: {SECRET}\n  x: [{SECRET}\n",
     "key.yml": f"tls_server_config: {{cert: |-\n  {SECRET}\n, key: {SECRET}}}\n",
     "settings.toml": f'[watch]\nheader = {{Authorization = "Bearer {SECRET}"}}\nwebhook = {{a = "https://{PATH}"}}\n',
+    "numbers.toml": f'[watch]\nhorizon = "http://{LOGIN}"\n',
     "login.toml": f'[schedulers.webhook]\nurl = "http://{LOGIN}"\nmemory = "."\nnodes = ["n[0-7]"]\n',
     "key.toml": f'[schedulers.webhook]\nurl = "http://{PATH}"\nbearer_token = "{SECRET}"\n',
     "slurm.toml": f'[schedulers.slurm]\nrest_url = "http://{LOGIN}"\nrest_version = "v0.0.40"\n',
@@ -107,9 +124,35 @@ def test_what_is_refused_or_fails_is_told_without_its_secret(site, capfd, words,
     assert not tellers(site)
 
 
-def test_of_a_flag_that_is_none_the_name_is_told(capsys):
-    assert commands.main(["watch", "--password", SECRET, f"--tokn={SECRET}"]) == 2
-    assert "unrecognized arguments: --password --tokn\n" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("watch", "--password", SECRET, f"--tokn={SECRET}"),
+         "unrecognized arguments: --password --tokn (did you mean --password-file?)"),
+        (("anlyze",), "argument COMMAND: invalid choice (did you mean analyze?); there is act, agent, analyze, "),
+        (("watch", "--log-format", "jsn"), "invalid choice: 'jsn' (did you mean json?); there is text, json"),
+        (("watch", f"-q{SECRET}"), "argument -q/--quiet: takes no value"),
+        (("watch", "--horizon", "x4"), "argument --horizon: invalid int value: 'x4'"),
+        (("watch", "--horizon", f"http://{LOGIN}"), "invalid int value: 'http://...@127.0.0.1:1'"),
+        (("--bearer-token", SECRET, "watch"), ", view, watch"),
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_is_told_of_a_mistake(words, says, capsys):
+    assert commands.main(words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_no_flag_of_any_command_repeats_a_login(capsys):
+    parsers = _parser.commands(_parser.build())
+    for name, parser in parsers.items():
+        for action in parser._actions:
+            flag = (*action.option_strings, "")[0]
+            if not flag or action.dest in ("help", "config"):
+                continue
+            words = [f"{flag}={SECRET}"] if action.nargs == 0 else [flag, f"http://{LOGIN}", "--no-such-flag"]
+            assert commands.main([*name.split("."), *words]) == 2
+            assert SECRET not in capsys.readouterr().err, (name, flag)
+    assert len(parsers) > 40
 
 
 @pytest.mark.parametrize("name", sorted(_parser.commands(_parser.build())))

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from ..errors import SkewscopeError, UsageError
@@ -62,7 +63,7 @@ def _run(words: list[str]) -> int:
 
 
 def _parsed(words: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
-    from . import _parser, _settings
+    from . import _parser, _settings, _usage
 
     named = [word for word in words if _parser.named(word)]
     parser = _parser.build(_parser.named(words[0]) if words else "", nested=bool(named))
@@ -73,25 +74,19 @@ def _parsed(words: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentPars
         _settings.apply(parser, _parser.commands(parser), words, os.environ)
     args, strange = parser.parse_known_args(words)
     if strange:
-        parser.error(f"unrecognized arguments: {_named(strange)}")
+        parser.error(_usage.unrecognized(strange, _settings.flags(parser, _parser.commands(parser), words)))
     return args, parser
 
 
-def _named(words: Sequence[str]) -> str:
-    """Return the names of flags among words, or how many words there are: what is no name may be a secret.
-
-    >>> _named(["--pasword", "s3cret", "--token=s3cret", "-ps3cret"]), _named(["s3cret"])
-    ('--pasword --token -p', '1 word too many')
-    """
-    flags = [word.partition("=")[0] if word.startswith("--") else word[:2] for word in words if word.startswith("-")]
-    return " ".join(flags) or f"{len(words)} word{'s' * (len(words) > 1)} too many"
-
-
 def _failed(error: BaseException, message: str, code: int, words: Sequence[str]) -> int:
+    from ._usage import without_logins
+
     logger = logging.getLogger("skewscope")
+    message = without_logins(message, words)
     verbose = any(word == "--verbose" or (word[:2] == "-v" and set(word[1:]) == {"v"}) for word in words)
     if logger.handlers:
-        logger.error(message, exc_info=error if verbose else None)
+        told = "".join(traceback.format_exception(error)) if verbose else ""
+        logger.error(message, exc_info=error if told and told == without_logins(told, words) else None)
     else:
         _tell(message)
     return code

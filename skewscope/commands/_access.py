@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,11 +17,17 @@ FILES = {
 
 def flags(parser: argparse.ArgumentParser, whom: str) -> None:
     """Declare them; `whom` says in the help what is asked."""
+    identity(parser, whom, tuple(FILES))
+    add = parser.add_argument
+    add("--header", metavar="NAME=VALUE,...", type=pairs, default={}, help=f"sent to {whom}, as X-Scope-OrgID=a")
+
+
+def identity(parser: argparse.ArgumentParser, whom: str, files: Sequence[str]) -> None:
+    """Declare a name and these files alone."""
     add = parser.add_argument
     add("--user", metavar="NAME", default="", help=f"for {whom}: name")
-    for name, what in FILES.items():
-        add(f"--{name}", metavar="FILE", default="", help=f"for {whom}: {what}")
-    add("--header", metavar="NAME=VALUE,...", type=pairs, default={}, help=f"sent to {whom}, as X-Scope-OrgID=a")
+    for name in files:
+        add(f"--{name}", metavar="FILE", default="", help=f"for {whom}: {FILES[name]}")
 
 
 def given(args: argparse.Namespace) -> Access:

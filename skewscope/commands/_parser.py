@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import __version__
 from ..catalogue import rooms
+from ._usage import Parser
 
 ABOUT = """Says which rank, link, stage or host makes a GPU training job slow, what it costs and what to do.
 
@@ -30,13 +31,11 @@ def build(only: str = "", nested: bool = True) -> argparse.ArgumentParser:
     Without `nested`, no command is imported and each has its title only: the list of commands needs no more.
     """
     form: Any = _form
-    parser = argparse.ArgumentParser(
-        "skewscope", description=ABOUT, epilog=MORE, formatter_class=form, allow_abbrev=False
-    )
+    parser = Parser("skewscope", description=ABOUT, epilog=MORE, formatter_class=form, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"skewscope {__version__}")
     _shared(parser)
     parser.set_defaults(config=None, quiet=False, verbose=False, log_format="text")
-    inherited = argparse.ArgumentParser(add_help=False)
+    inherited = Parser(add_help=False)
     _shared(inherited)
     places = parser.add_subparsers(prog="skewscope", dest="command", metavar="COMMAND", title="commands")
     for room in rooms("commands"):

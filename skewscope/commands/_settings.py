@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ._usage import without_secrets
 
 PREFIX = "SKEWSCOPE_"
-SECRET = {"header", "webhook"}  # what stands there is not repeated
 NEVER = {"help", "version", "config", "command"}
 YES, NO = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
@@ -56,6 +56,12 @@ def complaints(path: str, parser: argparse.ArgumentParser, commands: Parsers) ->
                 where = name[:1] if str(error).startswith(f"{path}: section ") else name
                 said[str(error).replace(path, _place(path, where), 1)] = None
     return list(said)
+
+
+def flags(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[str]) -> list[str]:
+    """Return the flags of the command that words call."""
+    chosen = commands.get(_chosen(words, commands), parser)
+    return [flag for action in chosen._actions for flag in action.option_strings]
 
 
 def _parts(given: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
@@ -175,23 +181,27 @@ def _from_environment(
 
 
 def _converted(action: argparse.Action, value: Any, origin: str) -> Any:  # noqa: ANN401 - TOML values of any type
+    try:
+        return _made(action, value, origin)
+    except UsageError as error:
+        values = value if isinstance(value, list) else [value]
+        said = without_secrets(str(error), [f"--{action.dest}={one}" for one in values])
+        raise UsageError(said) from None
+
+
+def _made(action: argparse.Action, value: Any, origin: str) -> Any:  # noqa: ANN401 - TOML values of any type
     if isinstance(action, argparse._StoreTrueAction):
         return _yes_or_no(value, origin)
     if isinstance(value, bool | dict):
-        said = _said(action, value, origin)
-        raise UsageError(f"{said}: wants a value such as {action.metavar or action.dest.upper()}")
+        raise UsageError(f"{origin} = {value!r}: wants a value such as {action.metavar or action.dest.upper()}")
     text = ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
     try:
         made = action.type(text) if callable(action.type) else text
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-        raise UsageError(f"{_said(action, value, origin)} does not fit: {error}") from None
+        raise UsageError(f"{origin} = {value!r} does not fit: {error}") from None
     if action.choices is not None and made not in action.choices:
         raise UsageError(f"{origin} = {value!r} is none of {', '.join(map(str, action.choices))}")
     return made
-
-
-def _said(action: argparse.Action, value: object, origin: str) -> str:
-    return origin if action.dest in SECRET else f"{origin} = {value!r}"
 
 
 def _yes_or_no(value: Any, origin: str) -> bool:  # noqa: ANN401 - TOML values of any type

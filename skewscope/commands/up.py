@@ -2,12 +2,15 @@
 
 Starts the node agent (or, with --simulate, a simulated fleet in which a fault began a few minutes ago) and the service
 that watches it without any server, and the web pages on top, all on loopback, and prints where to look. Ctrl-C ends
-everything. --with-prometheus runs a Prometheus and an Alertmanager beside, where installed, with skewscope's rules.
+everything. --with-prometheus runs a Prometheus and an Alertmanager beside, where installed, with skewscope's rules, on
+loopback alone. With --web-config it asks by TLS, trusts the certificate that is served, and gives the password out of
+--password-file.
 
 Examples:
   skewscope up --simulate gpu-hw-slowdown      a GPU of 64 runs hot; see who is named
   skewscope up                                 this machine
   skewscope up --simulate nic-link-down --with-prometheus
+  skewscope up --with-prometheus --web-config web.yml --password-file password
   curl -s http://127.0.0.1:9710/api/v1/report | python3 -m json.tool
 """
 
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from . import _access
 from .watch import options, served
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ class Up:
             help="start Prometheus and Alertmanager too, where installed")  # fmt: skip
         add("--dashboard", metavar="ADDR:PORT", default=PAGES, help='of the web pages, or "none" (default %(default)s)')
         served(parser)
+        _access.identity(parser, "--with-prometheus", ("password-file", "cert-file", "key-file"))
 
     def run(self, args: argparse.Namespace) -> int:
         """Start all, say where, wait for the end."""
@@ -60,6 +65,7 @@ class Up:
             signal.signal(number, _end)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skewscope-up-")))
+            reading = _reading(args, folder)
             feed, targets = (_simulated if args.simulate else _real)(args, folder, stack)
             args.store = args.store or folder / "store"  # the pages draw from it
             live = Live(feed, options(args))
@@ -68,7 +74,7 @@ class Up:
             if args.with_prometheus:
                 from ..watch.beside import prometheus_and_alertmanager
 
-                for line in prometheus_and_alertmanager(folder, targets, live.address, stack):
+                for line in prometheus_and_alertmanager(folder, targets, live.address, stack, reading):
                     _say(line)
             _say(f"report     {live.address}/api/v1/report")
             _say(f"incidents  {live.address}/api/v1/incidents")
@@ -76,6 +82,21 @@ class Up:
             _say(f"dashboard  {_pages(args, folder, live, stack)}")
             _say("Ctrl-C ends everything")
             return _watched(live)
+
+
+def _reading(args: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Return how Prometheus is to read the service; raises UsageError where it could not."""
+    from ..web.access import Access
+    from ..web.scraped import scraped
+
+    if not args.with_prometheus:
+        return {}
+    if args.listen.startswith("unix:"):
+        raise UsageError(f"--with-prometheus: Prometheus reads no {args.listen}; give --listen HOST:PORT")
+    if not args.web_config:
+        return {}
+    own = Access(args.user, args.password_file, certificate_file=args.cert_file, key_file=args.key_file)
+    return scraped(args.web_config, own, folder)
 
 
 def _watched(live: Live) -> int:
@@ -124,8 +145,9 @@ def _say(line: str) -> None:
 def _simulated(args: argparse.Namespace, folder: Path, stack: ExitStack) -> tuple[Feed, tuple[str, ...]]:
     from ..feeds.scrape import Scrape
     from ..watch.rehearsal import Rehearsal, WithPast
+    from ..web.shown import without_login
 
-    _say(f"simulating {args.simulate} ...")
+    _say(f"simulating {without_login(args.simulate)} ...")
     rehearsal = Rehearsal(args.simulate, args.seed, args.ranks)
     rehearsal.start()
     stack.callback(rehearsal.stop)

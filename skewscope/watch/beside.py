@@ -57,8 +57,13 @@ def _served(process: subprocess.Popen[bytes], output: Path) -> str:
     return ""
 
 
-def prometheus_and_alertmanager(folder: Path, targets: Sequence[str], watch: str, stack: ExitStack) -> Iterator[str]:
-    """Start both with skewscope's rules and yield where they are; raises UsageError where one is not installed."""
+def prometheus_and_alertmanager(
+    folder: Path, targets: Sequence[str], watch: str, stack: ExitStack, reading: Mapping[str, object]
+) -> Iterator[str]:
+    """Start both with skewscope's rules and yield where they are; raises UsageError where one is not installed.
+
+    `reading` says how the service at `watch` is read where it is guarded: what a scrape_config says of that.
+    """
     alertmanager, prometheus = _found("prometheus-alertmanager", "alertmanager"), _found("prometheus")
     ports = [free_port(), free_port()]
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(_quiet(routes.configuration())), "utf-8")
@@ -69,23 +74,21 @@ def prometheus_and_alertmanager(folder: Path, targets: Sequence[str], watch: str
         path = folder / "rules" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(_prometheus(targets, watch, ports[0])), "utf-8")
+    service = {"job_name": "skewscope-watch", "static_configs": [{"targets": [urlsplit(watch).netloc]}], **reading}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_prometheus(targets, ports[0], service)), "utf-8")
     _run([prometheus, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
           f"--web.listen-address={LOOPBACK}:{ports[1]}"], folder / "prometheus.log", stack)  # fmt: skip
     yield f"prometheus    http://{LOOPBACK}:{ports[1]}/alerts"
     yield f"alertmanager  http://{LOOPBACK}:{ports[0]}"
 
 
-def _prometheus(targets: Sequence[str], watch: str, alertmanager_port: int) -> dict[str, object]:
+def _prometheus(targets: Sequence[str], alertmanager_port: int, service: Mapping[str, object]) -> dict[str, object]:
     jobs = [_scraped(target) for target in targets]
     return {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["rules/*.rules.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{LOOPBACK}:{alertmanager_port}"]}]}]},
-        "scrape_configs": [
-            {"job_name": "skewscope-agent", "static_configs": jobs},
-            {"job_name": "skewscope-watch", "static_configs": [{"targets": [urlsplit(watch).netloc]}]},
-        ],
+        "scrape_configs": [{"job_name": "skewscope-agent", "static_configs": jobs}, dict(service)],
     }
 
 

@@ -13,7 +13,7 @@ from skewscope.errors import UsageError
 BACKLOG = 1024  # a crowd waits there; who finds it full tries again only after seconds
 FORMS = "give HOST:PORT, [IPV6]:PORT, :PORT (all addresses) or unix:/PATH"
 MENDS = {
-    errno.EADDRINUSE: "another program has it: `ss -tlnp` shows which; stop it or choose another with --listen",
+    errno.EADDRINUSE: "another program has it: `ss -tlnp` shows which; stop it or choose another port",
     errno.EADDRNOTAVAIL: "this node has no such address: `ip address` shows what it has",
     errno.EACCES: "that is not allowed to this user: choose a port above 1023 or a folder that may be written",
     errno.ENOENT: "make its folder first",
@@ -69,7 +69,7 @@ def listener(address: Address, *, refuse_exposed: bool) -> socket.socket:
     if refuse_exposed and any(exposed((family, host)) for family, host in places):
         raise UsageError(
             f"{address.text} can be reached from other machines, where everybody could read and change what is sent; "
-            "give --web.config.file with tls_server_config, or --web.allow-plain if the network is trusted"
+            "give --web-config with tls_server_config, or --web-allow-plain if the network is trusted"
         )
     failed: OSError | None = None
     for family, host in places:

@@ -174,10 +174,12 @@ def shaken(sock: ssl.SSLSocket, allowed_names: tuple[str, ...]) -> bool:
             reply = type(reply)(400, reply.content_type, plain)
             socket.socket.send(sock, head(reply, connection="close") + reply.body)
         raise
-    if not allowed_names:
-        return True
-    shown = sock.getpeercert()
-    return not shown or bool(names(shown) & {_plain(one) for one in allowed_names})
+    return not allowed_names or is_allowed(sock.getpeercert(), allowed_names)
+
+
+def is_allowed(shown: Any, allowed_names: tuple[str, ...]) -> bool:  # noqa: ANN401 - a dict of many shapes
+    """Return whether the certificate of a client, as the ssl module shows it, has a name that is allowed."""
+    return not (shown and allowed_names) or bool(names(shown) & {_plain(one) for one in allowed_names})
 
 
 def names(certificate: Any) -> set[str]:  # noqa: ANN401 - a dict of many shapes

@@ -72,7 +72,7 @@ def read(path: Path) -> WebFile:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(f"cannot read --web.config.file {path}: {reason}") from error
+        raise UsageError(f"cannot read the web configuration {path}: {reason}") from error
     try:
         return _file(_loaded(text), path.parent)
     except UsageError as error:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,9 @@ import pytest
 
 from skewscope import __version__
 from skewscope.catalogue import rooms
-from skewscope.commands import main
+from skewscope.commands import _parser, _settings, main
+from skewscope.errors import UsageError
+from skewscope.web.server import Server
 
 
 def test_version_and_help_go_to_standard_output(capsys):
@@ -104,3 +107,20 @@ def test_a_reader_that_goes_away_is_no_fault():
     done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_refuses_an_address_names_only_flags_of_every_command_that_listens(tmp_path):
+    flags = [_settings.flags(parser, {}, ()) for parser in _parser.commands(_parser.build()).values()]
+    listening = [known for known in flags if "--listen" in known]
+    assert len(listening) == 5
+    taken = Server("127.0.0.1:0", lambda *_: None)
+    taken.start()
+    try:
+        place = f"127.0.0.1:{taken.address[1]}"
+        for listen, web in ((":0", None), (place, None), ("x", None), (":0", tmp_path / "none.yml")):
+            with pytest.raises(UsageError) as told:
+                Server(listen, lambda *_: None, web_config=web).start()
+            named = set(re.findall(r"--[\w.-]+", str(told.value)))
+            assert not [known for known in listening if named - set(known)], told.value
+    finally:
+        taken.stop()

@@ -101,6 +101,7 @@ def until(true, within_s: float = 60.0) -> None:
         (("--simulate", "gpu-hw-slowdwn"), "did you mean gpu-hw-slowdown"),
         (("--simulate", HOT, "--ranks", "16", "--horizon", "3"), "wants 12 windows or more"),
         (("--simulate", HOT, "--ranks", "16", "--only", "nothing"), "nothing"),
+        (("--with-prometheus", "--listen", "unix:/tmp/up"), "reads no unix:/tmp/up; give --listen"),
         (("--simulate", HOT, "--ranks", "16", "--webhook", "x", "--listen", "127.0.0.1:0"), "wants an address"),
     ],
 )  # fmt: skip
@@ -201,6 +202,51 @@ def test_prometheus_and_alertmanager_run_beside_it_and_end_with_it():
     for url in (prometheus, alertmanager):
         with pytest.raises(OSError):
             asked(f"{url}/-/ready")
+
+
+def test_without_the_password_that_prometheus_needs_nothing_starts(tmp_path, capfd):
+    web = LISTENING["guarded"](tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert commands.main(["up", *SIMULATED, "--web-config", str(web), "--with-prometheus"]) == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    told = capfd.readouterr()
+    assert "give --password-file FILE with the password of prom" in told.err
+    assert not told.out  # it would say what it simulates
+
+
+@pytest.mark.skipif(not installed, reason="Prometheus and Alertmanager are not installed")
+def test_prometheus_reads_what_tls_and_a_password_guard(tmp_path):
+    web, secret = LISTENING["guarded"](tmp_path), LISTENING["PASSWORD"]
+    (tmp_path / "password").write_text(secret)
+    words = ("--web-config", str(web), "--password-file", str(tmp_path / "password"), "--dashboard", "none")
+    with running(*SIMULATED, "--with-prometheus", *words) as up:
+        prometheus = up.said("prometheus").removesuffix("/alerts")
+
+        def health() -> str:
+            try:
+                targets = json.loads(asked(f"{prometheus}/api/v1/targets"))["data"]["activeTargets"]
+            except (OSError, ValueError):  # it is starting
+                return ""
+            return next((one["health"] for one in targets if one["labels"]["job"] == "skewscope-watch"), "")
+
+        until(lambda: health() not in ("", "unknown"))
+        assert health() == "up"
+        started = psutil.Process(up.process.pid).children()
+        assert len(started) == 2
+        for child in started:
+            assert {one.laddr.ip for one in child.net_connections() if one.status == "LISTEN"} == {"127.0.0.1"}
+        (settings,) = {
+            word.partition("=")[2] for child in started for word in child.cmdline() if "prometheus.yml" in word
+        }
+        folder = Path(settings).parent
+        assert folder.stat().st_mode & 0o077 == 0
+        written = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".yml", ".log", ".pem")]
+        assert len(written) > 3 and not [path for path in written if secret in path.read_text()]
+        assert not [child for child in started if secret in " ".join(child.cmdline())]
+        assert up.end() == 0
 
 
 def test_the_agent_of_this_machine_runs_beside_it_and_ends_with_it():

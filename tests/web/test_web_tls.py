@@ -108,7 +108,7 @@ def test_with_tls_all_addresses_may_be_served(write):
 def test_passwords_without_tls_do_not_open_the_network(tmp_path: Path):
     path = tmp_path / "web.yml"
     path.write_text("basic_auth_users: {prom: '" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode() + "'}")
-    with pytest.raises(UsageError, match=r"--web\.config\.file with tls_server_config"):
+    with pytest.raises(UsageError, match="--web-config with tls_server_config"):
         server_module.Server(":0", pages, web_config=path).start()
 
 
