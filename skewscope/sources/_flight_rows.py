@@ -256,7 +256,7 @@ def stacks(frames: Sequence[object]) -> Coded:
     numbers, told = _numbered(map(tuple, map(map, repeat(id), lists)))
     first = np.zeros(len(told), dtype=np.int64)
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-    return _texts(numbers, [_stack(lists[at]) for at in first])
+    return _texts(numbers, [_stack(lists[at]) for at in first.tolist()])
 
 
 def _stack(frames: Sequence[object]) -> str:

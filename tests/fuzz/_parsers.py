@@ -19,7 +19,7 @@ from skewscope.acting import audit
 from skewscope.agents.collectors import _engine_page, _flight_dump, _inspector_line
 from skewscope.catalogue import rooms
 from skewscope.errors import Unreadable
-from skewscope.frames import concat, frame
+from skewscope.frames import part, united
 from skewscope.kernel_messages import trouble
 from skewscope.policy.settings import Policy
 from skewscope.simulate.scenario import load as load_scenario
@@ -123,9 +123,9 @@ def _reader(reader: Any) -> Callable[[str, bytes], object]:
         for reading in readings:
             parts: dict[str, list[Any]] = {}
             for table, columns in reading.batches:
-                parts.setdefault(table, []).append(frame(table, columns))
-            for table, frames in parts.items():
-                concat(table, frames)
+                parts.setdefault(table, []).append(part(table, columns))
+            for table, found in parts.items():
+                united(table, found)
             _gather_read.holds(reading)
             _gather_read.fingerprint(reading)
 
