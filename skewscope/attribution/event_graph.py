@@ -48,7 +48,9 @@ def build(calls: Calls, start_ns: Array, line: Timeline) -> EventGraph:
     after = np.where(line.held, events + release, np.arange(events))
     joins = events + int(line.held.sum())
     queued_row, queued_behind = _queues(calls, start_ns)
-    needed = np.unique(np.concatenate([line.row[line.held], queued_behind]))
+    waited_for = np.zeros(len(calls.row), dtype=bool)
+    waited_for[line.row[line.held]] = waited_for[queued_behind] = True
+    needed = np.flatnonzero(waited_for)
     transfers = joins + count
     transfer_of = np.full(len(calls.row), -1)
     transfer_of[needed] = transfers + np.arange(len(needed))

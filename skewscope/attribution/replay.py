@@ -63,7 +63,7 @@ def plan(graph: Graph, shared: Array | None = None, names: Sequence[str] | None 
     place = np.empty(graph.nodes, dtype=np.int64)
     place[order] = np.arange(graph.nodes)
     count = int(level.max()) + 1 if graph.nodes else 0
-    bounds = np.searchsorted(level[order], np.arange(count + 1)).tolist()
+    bounds = _starts(level, count).tolist()
     target = place[dst]
     by_target = np.argsort(target, kind="stable")
     target = target[by_target]
@@ -119,7 +119,7 @@ def _levels(src: Array, dst: Array, nodes: int, names: Sequence[str] | None) -> 
     """Return the level of each node, [n]: one more than the highest of its predecessors. Linear in edges."""
     by_source = np.argsort(src, kind="stable")
     target = dst[by_source]
-    begin = np.searchsorted(src[by_source], np.arange(nodes + 1))
+    begin = _starts(src, nodes)
     missing = np.bincount(dst, minlength=nodes)
     level = np.full(nodes, -1, dtype=np.int64)
     mark = np.empty(nodes, dtype=np.int64)
@@ -140,6 +140,17 @@ def _levels(src: Array, dst: Array, nodes: int, names: Sequence[str] | None) -> 
     if (level < 0).any():
         raise SkewscopeError(_cycle(src, dst, level < 0, names))
     return level
+
+
+def _starts(values: Array, count: int) -> Array:
+    """Return where each of the values 0..`count`-1 begins, were `values` sorted, and their number; [count + 1].
+
+    >>> _starts(np.array([2, 0, 0]), 3).tolist()
+    [0, 2, 2, 3]
+    """
+    starts = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(values, minlength=count), out=starts[1:])
+    return starts
 
 
 def _meeting(shared: Array | None, order: Array, bounds: list[int]) -> list[Array | None]:
