@@ -19,8 +19,11 @@ from skewscope import commands
 ROOT = Path(__file__).parents[1]
 collect_ignore = ["jobs"]
 os.environ.setdefault("SKEWSCOPE_NO_CACHE", "1")  # what one test read is nothing for another, nor for the user's home
-settings.register_profile("shared-cores", deadline=None)  # the first example imports, and others use the cores, too
-settings.load_profile("shared-cores")
+# No deadline: the first example imports, and others use the cores, too. A failure comes again on every machine; whoever
+# looks for new ones gives `make test PYTEST_FLAGS=--hypothesis-profile=new-examples`.
+settings.register_profile("new-examples", deadline=None)
+settings.register_profile("same-examples", deadline=None, derandomize=True)
+settings.load_profile("same-examples")
 
 Report = dict[str, Any]
 

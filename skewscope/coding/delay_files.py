@@ -100,6 +100,8 @@ def _csv(path: Path) -> Columns:
     names = [str(place) for place in range(len(rows[0]))]
     if not all(_number(cell) for cell in rows[0]):
         names = [cell.strip() for cell in rows.pop(0)]
+        if any(_number(name) and float(name) % 1 for name in names):
+            raise ValueError("its first line is neither names nor times alone")
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} values and not {len(names)}, so it is no matrix")

@@ -114,7 +114,7 @@ def few_slots(loads: Floats, slots: int, gpus: int, least: Floats) -> Floats:
     packed = of_slots(loads / (counts := replicate(loads, slots, gpus)), pack(loads, counts, gpus)).sum(2).max(1)
     low, high = least.copy(), np.maximum(packed, least)
     for _ in range(HALVINGS):
-        aim = (low + high) / 2
+        aim = np.maximum((low + high) / 2, np.finfo(float).tiny)  # of a layer without tokens
         fewest = np.maximum(1.0, np.ceil(loads / aim[:, None] - NEAR_RATIO))
         beyond = (fewest.sum(1) > slots) | _too_many(loads, fewest, slots, gpus, aim)
         beyond |= _in_want(loads, fewest, slots, gpus, aim)

@@ -56,8 +56,8 @@ def exact_s(save_s: float, mttf_s: float) -> float:
     low, high = 0.0, 1.0  # in units of M; the root is below M
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        # Left of the root (u - 1) e^u is below -e^(-delta/M).
-        low, high = (middle, high) if (middle - 1) * np.exp(middle) < -np.exp(-save_s / mttf_s) else (low, middle)
+        # Left of the root (u - 1) e^u is below -e^(-delta/M), here without the difference of two numbers near 1.
+        low, high = (middle, high) if middle + np.expm1(-middle - save_s / mttf_s) < 0 else (low, middle)
     return low * mttf_s
 
 
@@ -73,10 +73,13 @@ def period_of_nvidia_s(save_s: float, fail_s: float, restart_s: float) -> float:
 def expected_s(work_s: float, interval_s: float, save_s: float, mttf_s: float, restart_s: float) -> float:
     """Return how long `work_s` seconds of work take: M e^(R/M) (e^((tau + delta)/M) - 1) / tau for each of them.
 
+    Infinite where failures come so often that no number holds it.
+
     >>> round(expected_s(1.0, 798.0, 30.0, 11135.0, 600.0), 4)
     1.1368
     """
-    part = mttf_s * np.exp(restart_s / mttf_s) * np.expm1((interval_s + save_s) / mttf_s)
+    with np.errstate(over="ignore"):
+        part = mttf_s * np.exp(restart_s / mttf_s) * np.expm1((interval_s + save_s) / mttf_s)
     return float(work_s * part / interval_s)
 
 
@@ -137,9 +140,16 @@ class Asked:
     step_s: float = 0.0
 
     def ettr(self, interval_s: float) -> float:
-        """Return the useful share of the time; a failure also loses what was not yet drained."""
+        """Return the useful share of the time, 0 where next to nothing is useful."""
+        return 1.0 / (1.0 + self.overhead_ratio(interval_s))
+
+    def overhead_ratio(self, interval_s: float) -> float:
+        """Return the seconds lost per useful second; a failure also loses what was not yet drained.
+
+        A save waits until the one before is safe.
+        """
         lost = max(self.drain_s - self.save_s, 0.0)
-        return ettr(interval_s, self.save_s, self.mttf_s, self.restart_s + lost)
+        return overhead_ratio(max(interval_s, self.drain_s), self.save_s, self.mttf_s, self.restart_s + lost)
 
     def whole_steps(self, interval_s: float) -> float:
         """Return the interval in whole steps, at least one, and no shorter than a save needs to drain; seconds.

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .batch_split import TINY_S
+
 Array = np.ndarray[Any, Any]
 
 AVERAGED_STEPS = 5
@@ -46,7 +48,7 @@ def best_workers(gains: Array, arrival_s: Array) -> int:
     """
     if (gains <= 0).all():
         return len(gains)
-    return int(np.argmax(gains / np.maximum.accumulate(arrival_s))) + 1
+    return int(np.argmax(gains / np.maximum.accumulate(np.maximum(arrival_s, TINY_S)))) + 1
 
 
 def noise_of(gradients: Array) -> Noise:

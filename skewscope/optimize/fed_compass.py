@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .batch_split import TINY_S
+
 Array = np.ndarray[Any, Any]
 
 SPEED_WEIGHT = 0.9  # of the newest measurement
@@ -150,6 +152,7 @@ def steps_together(step_s: Array, least: int = LEAST_STEPS, most: int = MOST_STE
     >>> steps_together(np.array([1.0, 2.0, 10.0])).tolist()
     [100, 50, 20]
     """
+    step_s = np.maximum(step_s, TINY_S)  # a client without work is the fastest
     together = np.floor(most * step_s.min() / step_s + 1e-9)
     return np.asarray(np.maximum(together, least), dtype=np.int64)
 

@@ -145,7 +145,8 @@ def _makespan_s(problem: Problem, stage: int, time: Array, microbatches: int) ->
     best = float(problem.speeds.max())
     work = float(problem.cost.sum()) + problem.first + problem.last
     own = microbatches - (started - 1) * problem.forward_share - problem.speeds[stage] / best
-    return np.asarray(np.maximum(time * own + work / best, time * microbatches))
+    rest = time * own if own else 0.0  # infinite times no time would be no number
+    return np.asarray(np.maximum(rest + work / best, time * microbatches))
 
 
 def bound_s(problem: Problem) -> float:

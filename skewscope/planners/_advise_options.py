@@ -78,13 +78,6 @@ def chronic(rounds: Rounds) -> Array:
     return np.flatnonzero((slow.mean(axis=0) > CHRONIC_SHARE) | lasting)
 
 
-def slowdown(rounds: Rounds) -> float:
-    """Return how much longer slow workers need than the others, median over slow cells; 1 where none is slow."""
-    ratio = rounds.own_s / np.median(rounds.own_s, axis=1, keepdims=True)
-    slow = ratio > SLOW_RATIO
-    return float(np.median(ratio[slow])) if slow.any() else 1.0
-
-
 def measured(rounds: Rounds, allowed: Allowed) -> Iterator[Option]:
     """Yield the remedies that move or drop work between data-parallel workers, the simplest first."""
     yield resplit_option(rounds)
@@ -216,8 +209,8 @@ def ordered(options: list[Option], rounds: Rounds) -> list[Option]:
     slow = chronic(rounds)
     if not len(slow):
         return options
-    others = np.median(rounds.own_s, axis=1)
-    late = float((np.median(rounds.own_s[-LASTING_ROUNDS:, slow], axis=0) / np.median(others)).min())
+    others = max(float(np.median(np.median(rounds.own_s, axis=1))), TINY_S)
+    late = float((np.median(rounds.own_s[-LASTING_ROUNDS:, slow], axis=0) / others).min())
     if late < DRAIN_RATIO:
         return options
     return sorted(options, key=lambda one: one.remedy != "drain")

@@ -126,12 +126,12 @@ def checkpoint_option(tables: Tables, step_s: Array, ranks: int) -> Option | Non
     def saved_s(mttf: float) -> float:
         now, best = (checkpoint.overhead_ratio(one, save_s, mttf, RESTART_S)
                      for one in (every_s, checkpoint.exact_s(save_s, mttf)))  # fmt: skip
-        return float(step_s.mean()) * (now - best)
+        return float(step_s.mean()) * min(now - best, 1.0)  # more is lost than the recorded steps, where saves are rare
 
     ends = sorted(saved_s(mttf_s * factor) for factor in (1 / ASSUMED_RANGE, 1.0, ASSUMED_RANGE))
     best_s = checkpoint.exact_s(save_s, mttf_s)
     return Option(
-        "checkpoint interval", "checkpoint", "respace-checkpoints", step_s - saved_s(mttf_s),
+        "checkpoint interval", "checkpoint", "respace-checkpoints", np.maximum(step_s - saved_s(mttf_s), 0.0),
         f"failures come as often as in the published run of Llama 3, one in {mttf_s / 3600:.3g} h for {ranks} ranks; "
         "give your own to `skewscope plan checkpoint`",
         "none", "a longer gap loses more work when a host fails",

@@ -62,7 +62,7 @@ def of_matrix(speed_gb_per_s: Array, latency_us: Array | None, name: str) -> Lin
                          f"{speed_gb_per_s[row, column]}; put in the slowest speed that is known where none was "
                          "measured")  # fmt: skip
     waits = np.zeros((count, count)) if latency_us is None else latency_us / 1e6
-    if waits.shape != speed_gb_per_s.shape or not (waits[apart] >= 0).all():
+    if waits.shape != speed_gb_per_s.shape or not ((waits >= 0) & np.isfinite(waits))[apart].all():
         raise UsageError(f"--latency: wants {count} x {count} microseconds of 0 or more, as {name}")
     return Links(speed_gb_per_s * GIGA, waits, tuple(str(one) for one in range(count)))
 

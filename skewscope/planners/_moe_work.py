@@ -40,7 +40,7 @@ def worked(given: Given, wanted: Wanted) -> Made:
     free = [placing.limits(one, wanted.slots, wanted) for one in totals]
     tied = [placing.limits(one, wanted.slots, wanted, wanted.groups) for one in totals] if wanted.groups else free
     made = Made(
-        given, wanted, found.placement, bound=_proved(_mean([one.balance for one in free]), found, wanted),
+        given, wanted, found.placement, bound=_proved(_mean([one.balance for one in free]), found, totals, wanted),
         ceiling=noise.ceiling(totals.sum(-1), wanted.gpus, deff).mean(0), moved=moved, solve_s=solved,
         group_bound=_mean([one.balance for one in tied]) if wanted.groups else None, held=held, binding=tied[0].binding,
         pay_back=_pay_back(given, found.placement, held, moved), proven=found.optimal,
@@ -53,10 +53,11 @@ def worked(given: Given, wanted: Wanted) -> Made:
     )  # fmt: skip
 
 
-def _proved(bound: Floats, found: planner.Result, wanted: Wanted) -> Floats:
+def _proved(bound: Floats, found: planner.Result, totals: Counts, wanted: Wanted) -> Floats:
     """Return the bound [L], lowered to the plan where it is proved that nothing better exists."""
     free = wanted.max_moves < 0 and not wanted.groups
-    return np.where(found.optimal & free, np.minimum(bound, found.after), bound)
+    after = balancedness(found.placement.gpu_loads(totals)).mean(0)  # of no tokens it is 1, which the search places for
+    return np.where(found.optimal & free, np.minimum(bound, after), bound)
 
 
 def _mean(found: Sequence[Floats]) -> Floats:

@@ -150,9 +150,12 @@ def spread(forward_s: Array, backward_s: Array, sizes: Array | None, microbatche
     now = np.full(stages, PARTS) if sizes is None else sizes
     if len(now) != stages or (now < 1).any():
         raise UsageError(f"--split {','.join(map(str, now))}: the recordings have {stages} stages; one number each")
+    whole = forward_s + backward_s
+    if not (whole > 0).all():
+        raise UsageError(f"stage {int(whole.argmin())}: no compute was recorded, so what its layers take is unknown; "
+                         "give --layers FILE instead")  # fmt: skip
     usual = np.array([_usual(one / now) for one in (forward_s, backward_s)])
     base = usual.sum() * now
-    whole = forward_s + backward_s
     speeds = base / whole
     extra = np.zeros((2, 2))
     for place, stage in enumerate((0, stages - 1)):

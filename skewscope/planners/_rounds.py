@@ -79,6 +79,14 @@ def whole(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """Return a whole number of 0 or more; raises ValueError otherwise (argparse tells it)."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("wants a whole number of 0 or more")
+    return value
+
+
 def ratio(text: str) -> float:
     """Return a share of 0 to 1; raises ValueError otherwise (argparse tells it)."""
     value = float(text)

@@ -173,12 +173,19 @@ def _job(tables: Tables, parallelism: Mapping[str, int], wanted: Wanted) -> Job:
 
 def _of_rounds(rounds: Rounds, wanted: Wanted, others: list[Option]) -> Job:
     rounds = _advise_options.bounded(rounds)
+    _check_fixed(rounds, wanted)
     options = list(_advise_options.measured(rounds, wanted.allowed))
     options += [made for made in (_repack(rounds, wanted),) if made is not None]
     options += _advise_coding.options(rounds, _answer(wanted), wanted.allowed)
     made = ranked(_advise_options.ordered([*options, *others], rounds), _advise_options.today_s(rounds),
                   rounds.bursts.mean_rounds)  # fmt: skip
     return Job(made, rounds.own_s, "rank", tuple(map(str, rounds.workers)), rounds.warnings)
+
+
+def _check_fixed(rounds: Rounds, wanted: Wanted) -> None:
+    shortest = float(rounds.own_s.min() + rounds.exposed_s.mean())
+    if wanted.fixed_s is not None and wanted.fixed_s >= shortest:
+        raise UsageError(f"--fixed {wanted.fixed_s:g} is not less than the shortest time of a worker, {shortest:.4g} s")
 
 
 def _repack(rounds: Rounds, wanted: Wanted) -> Option | None:

@@ -84,7 +84,7 @@ def planned(rounds: Rounds, wanted: Wanted) -> Plan:
     """Return the plan for recorded rounds."""
     made = backup.static(rounds.own_s, rounds.exposed_s)
     workers = len(rounds.workers)
-    allowed = int(wanted.drop_ratio * workers + 1e-9)
+    allowed = min(int(wanted.drop_ratio * workers + 1e-9), workers - 1)  # somebody is waited for
     best = int(np.argmin(made.per_kept_s[: allowed + 1]))
     saved = 1 - made.per_kept_s[best] / made.per_kept_s[0]
     chosen = best if saved > wanted.least_gain else 0

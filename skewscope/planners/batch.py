@@ -113,7 +113,8 @@ def planned(rounds: Rounds, wanted: Wanted, also: Sequence[Rounds] = (), unit: s
 def _metrics(length: Array, own: Array) -> dict[str, float]:
     return {
         "step_s": float(length.mean()), "step_p50_s": float(np.median(length)),
-        "step_p99_s": float(np.quantile(length, 0.99)), "slowest_over_mean_ratio": float(own.max() / own.mean()),
+        "step_p99_s": float(np.quantile(length, 0.99)),
+        "slowest_over_mean_ratio": float(own.max() / own.mean()) if own.any() else 1.0,
     }  # fmt: skip
 
 

@@ -153,15 +153,19 @@ def _known(mttf_s: float) -> failures.Mttf:
 
 
 def planned(wanted: Wanted, doubts: Sequence[str] = ()) -> Plan:
-    """Return the plan for a job."""
+    """Return the plan for a job; raises UsageError where failures come so often that it never moves on."""
     asked = wanted.asked(wanted.mttf_s)
     best_s = asked.best_s()
     now_s = wanted.now_s or best_s
-    pays = 1 / asked.ettr(now_s) - 1 / asked.ettr(best_s) > LEAST_GAIN_RATIO * (1 / asked.ettr(now_s) - 1)
+    if not np.isfinite(asked.overhead_ratio(best_s)):
+        raise UsageError(f"{wanted.mttf_s:.3g} s between failures, a save of {wanted.save_s:.3g} s and a restart of "
+                         f"{wanted.restart_s:.3g} s: no interval makes this job move on")  # fmt: skip
+    too_soon = now_s < wanted.drain_s
+    pays = too_soon or asked.overhead_ratio(best_s) < (1 - LEAST_GAIN_RATIO) * asked.overhead_ratio(now_s)
     chosen_s = best_s if pays else now_s
     ends = [wanted.asked(one).best_s() for one in (wanted.mttf.low_s, wanted.mttf.high_s) if np.isfinite(one)]
-    bound = 1 / asked.ettr(max(checkpoint.exact_s(wanted.save_s, wanted.mttf_s), wanted.drain_s)) - 1
-    after = 1 / asked.ettr(chosen_s) - 1
+    bound = asked.overhead_ratio(max(checkpoint.exact_s(wanted.save_s, wanted.mttf_s), wanted.drain_s))
+    after = asked.overhead_ratio(chosen_s)
     return Plan(
         name="checkpoint",
         inputs={"save_s": wanted.save_s, "drain_s": wanted.drain_s, "restart_s": wanted.restart_s,
@@ -169,15 +173,16 @@ def planned(wanted: Wanted, doubts: Sequence[str] = ()) -> Plan:
                 "mttf_high_s": wanted.mttf.high_s, "failures": wanted.mttf.count},
         objective="overhead_ratio", current=_metrics(asked, now_s), proposed=_metrics(asked, chosen_s),
         verdict=_verdict(wanted, asked, now_s, chosen_s, pays), plan=_contents(wanted, asked, chosen_s, ends),
-        lower_bound=bound, gap=max(0.0, after / bound - 1), optimal=after <= bound * (1 + PROVED_RATIO),
+        lower_bound=bound, gap=max(0.0, after / bound - 1) if bound > 0 else 0.0,
+        optimal=after <= bound * (1 + PROVED_RATIO),
         steps=list(_steps(wanted, chosen_s, ends)), warnings=(*doubts, *_warnings(wanted, ends)),
         pictures=_pictures(wanted, asked, chosen_s, wanted.now_s),
     )  # fmt: skip
 
 
 def _metrics(asked: Asked, interval_s: float) -> dict[str, float]:
-    effective = asked.ettr(interval_s)
-    return {"interval_s": interval_s, "ettr_ratio": effective, "overhead_ratio": 1 / effective - 1}
+    return {"interval_s": interval_s, "ettr_ratio": asked.ettr(interval_s),
+            "overhead_ratio": asked.overhead_ratio(interval_s)}  # fmt: skip
 
 
 def _contents(wanted: Wanted, asked: Asked, chosen_s: float, ends: Sequence[float]) -> dict[str, Any]:
@@ -236,7 +241,7 @@ def _pictures(wanted: Wanted, asked: Asked, chosen_s: float, now_s: float | None
         if np.isfinite(mttf_s) and (name == "likely" or mttf_s != wanted.mttf_s):
             lines[name] = (grid.tolist(), [wanted.asked(mttf_s).ettr(one) for one in grid])
     parts = {"planned": _parts(asked, chosen_s)}
-    if now_s:
+    if now_s and np.isfinite(asked.overhead_ratio(now_s)):
         parts = {"now": _parts(asked, now_s), **parts}
     names = ["saves", "restarts", "lost work"]
     said = f"{asked.ettr(chosen_s):.1%} useful at {chosen_s:.4g} s."
@@ -250,7 +255,7 @@ def _pictures(wanted: Wanted, asked: Asked, chosen_s: float, now_s: float | None
 
 def _parts(asked: Asked, interval_s: float) -> list[float]:
     """Return seconds lost per useful second: to saves, to restarts, and to work done again (the rest)."""
-    whole = 1 / asked.ettr(interval_s)
+    whole = 1 + asked.overhead_ratio(interval_s)
     saves = asked.save_s / interval_s
     restarts = min(whole * asked.restart_s / asked.mttf_s, max(whole - 1 - saves, 0.0))
     return [saves, restarts, max(whole - 1 - saves - restarts, 0.0)]

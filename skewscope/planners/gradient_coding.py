@@ -242,7 +242,8 @@ def _grid(args: argparse.Namespace) -> search.Grid:
     if strange:
         raise UsageError(f"no scheme is called {strange[0]!r}; there are {', '.join(FAMILIES)}")
     for flag, value, least in (("--mu", args.mu, 0.0), ("--jobs", args.jobs, 1), ("--rounds", args.rounds, 1),
-                               ("--max-delay", args.max_delay, 1), ("--processes", args.processes, 1)):  # fmt: skip
+                               ("--max-delay", args.max_delay, 1), ("--processes", args.processes, 1),
+                               ("--allow-lost", args.allow_lost, 0.0)):  # fmt: skip
         if value is not None and not value >= least:
             raise UsageError(f"{flag} wants at least {least:g}, not {value}")
     slots = min(args.max_delay, args.jobs or args.max_delay)

@@ -97,7 +97,7 @@ def planned(rounds: Rounds, wanted: Wanted) -> Plan:
             "risk": local_steps.risk(steps, len(rounds.workers)),
             "together_steps": fed_compass.steps_together(rounds.own_s.mean(axis=0), 1, max(steps, 1)),
         },
-        lower_bound=bound, gap=float(made.step_s[place]) / bound - 1,
+        lower_bound=bound, gap=float(made.step_s[place]) / bound - 1 if bound > 0 else None,
         steps=list(_steps(rounds, steps, averaging)) if place else (),
         warnings=(*rounds.warnings, *_warnings(rounds, made, wanted)), pictures=_pictures(made, place),
     )  # fmt: skip

@@ -85,7 +85,7 @@ class Paths:
         add(
             "--link", type=_tables.positive, default=50.0, metavar="GB/S", help="speed of a link (default: %(default)s)"
         )
-        add("--seed", type=int, default=0, help="of random hashes (default: %(default)s)")
+        add("--seed", type=_rounds.count, default=0, help="of random hashes (default: %(default)s)")
         add("--out", metavar="FILE", help="write the spines as CSV: flow, src_leaf, dst_leaf, spine")
 
     def plan(self, args: argparse.Namespace) -> Plan:
@@ -104,11 +104,13 @@ def read(path: Path, spines: int) -> Named:
     up, down = (pd.Categorical(one, categories=names).codes.astype(np.int64) for one in ends)
     spine = None
     if "spine" in rows.columns:
-        spine = _tables.column(rows, "spine", path).astype(np.int64)
-        if (spine >= spines).any():
-            row = int((spine >= spines).argmax())
+        named = _tables.column(rows, "spine", path)
+        spine = named.astype(np.int64)
+        bad = (spine >= spines) | (spine != named)
+        if bad.any():
+            row = int(bad.argmax())
             raise UsageError(
-                f"{path}: column spine, row {row + 1}: wants 0 to {spines - 1} (--spines), not {spine[row]}"
+                f"{path}: column spine, row {row + 1}: wants 0 to {spines - 1} (--spines), not {named[row]:g}"
             )
     nodes = tuple(rows["src"].astype(str)) if {"src", "dst"} <= set(rows.columns) and _is_ring(rows) else ()
     size = _tables.column(rows, "gigabytes", path) * GIGA

@@ -114,8 +114,10 @@ class Played:
 
 
 def planned(model: Measured, wanted: Wanted | None = None) -> Plan:
-    """Return the plan for a measured pipeline; raises UsageError where no split fits into memory."""
+    """Return the plan for a measured pipeline; raises UsageError where nothing takes time, or no split fits."""
     wanted = wanted or Wanted()
+    if not (model.forward_s.any() or model.backward_s.any()):
+        raise UsageError("the layers take no time, forward or backward: there is nothing to even out")
     shape = _shape(model, model.sizes, wanted)
     order = _order(wanted.schedule, shape)
     memory = _memory(model, wanted, order)

@@ -98,7 +98,7 @@ class Placement:
         add("--order", choices=("stage", "pipeline"), default="stage", help=order)
         add("--current", metavar="N,N...", help="instead: the row of the matrix that each rank has today")
         add("--kinds", metavar="FILE", help="kind of network card of each row of the matrix, a word per line")
-        add("--seed", type=int, default=0, help="of the search (default: %(default)s)")
+        add("--seed", type=_rounds.count, default=0, help="of the search (default: %(default)s)")
         add("--moves", type=_rounds.whole, default=2000, help="moves of each chain (default: %(default)s)")
         add("--out", metavar="FILE", help="write the placement as CSV: rank, stage, replica, unit")
 

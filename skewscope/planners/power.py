@@ -39,6 +39,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..errors import UsageError
 from ..optimize import power
 from ..plans import Picture, Plan
 from . import _power_input, _rounds, _tables
@@ -99,7 +100,9 @@ class Wanted:
 
 
 def planned(row: Row, wanted: Wanted) -> Plan:
-    """Return the plan for rows of servers."""
+    """Return the plan for rows of servers; raises UsageError for a clock that locks nothing, or rows without power."""
+    if not 0 < wanted.clock_ratio <= 1:
+        raise UsageError(f"--clock {wanted.clock_ratio:g}: a locked clock is above 0 and at most the usual one, 1")
     within = max(1, round(wanted.latency_s / row.every_s))
     extra = power.extra_servers(row.share, wanted.servers)
     grown = row.share * (wanted.servers + extra) / wanted.servers

@@ -132,7 +132,8 @@ def planned(wanted: Wanted) -> Plan:
     feasible = allowed_s >= SHORTEST_S
     best_s = min(best_s, max(allowed_s, SHORTEST_S))
     now = _total(wanted, wanted.now_s)
-    keeps = wanted.now_s <= allowed_s and now - _total(wanted, best_s) < LEAST_GAIN_RATIO * now
+    in_time = wanted.most_delay_s is None or wanted.now_s <= allowed_s
+    keeps = in_time and now - _total(wanted, best_s) < LEAST_GAIN_RATIO * now
     chosen_s = wanted.now_s if keeps else best_s
     bound = _total(wanted, free_s) if np.isfinite(free_s) else wanted.faults_per_s * wanted.lost_gpus
     return Plan(

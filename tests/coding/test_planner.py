@@ -2,10 +2,15 @@
 
 import argparse
 import json
+from itertools import combinations
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from skewscope import commands
 from skewscope.coding import synthetic
@@ -13,6 +18,12 @@ from skewscope.coding.response import Response
 from skewscope.errors import UsageError
 from skewscope.planners import _coding_pictures
 from skewscope.planners.gradient_coding import GradientCoding
+
+SOUND = run_path(str(Path(__file__).parents[1] / "planners" / "_sound.py"))
+sound, times = SOUND["sound"], SOUND["times"]
+# Late are whole groups of two and of three copies, but no three neighbours.
+LATE = np.where(np.isin(np.arange(20) - np.arange(8)[:, None] % 4, [2, 8, 12, 14]), 10.0, 1.0)
+profiles = times(workers=(2, 5), rounds=(4, 8))
 
 
 def planned(*argv):
@@ -170,3 +181,92 @@ def test_the_command_plans_prints_and_writes(tmp_path, functions, capsys):
     assert "Delay of each worker" in (tmp_path / "plan.html").read_text()
     assert commands.main(["plan", "gradient-coding", str(functions)]) == 1
     assert commands.main(["plan", "gradient-coding", "none.npy"]) == 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("profiles")
+
+
+@settings(max_examples=15)
+@given(profiles, st.sampled_from([0.0, 0.3]), st.sampled_from([None, 1, 2]), st.sampled_from([0.0, 0.4]))
+@example(LATE, 0.3, 1, 0.0)  # three copies may lose a thousandth of the batch, and nothing is allowed
+def test_schemes_take_what_their_rounds_take(folder, own, fixed, jobs, lost):
+    limits = ["--jobs", jobs] if jobs else []
+    made = sound(planned(save(folder, own), "--fixed", fixed, "--allow-lost", lost, *limits))
+    workers, rows = own.shape[1], made.plan["schemes"]
+    arrivals = np.sort(own, axis=1)
+    assert made.current["runtime_s"] == pytest.approx(own.max(axis=1).sum())
+    assert made.lower_bound == pytest.approx(own.min(axis=1).sum())
+    for row in rows:
+        assert row["runtime_s"] >= made.lower_bound * (1 - 1e-9) and row["load"] >= 1 / workers - 1e-12
+        assert row["saving_ratio"] == pytest.approx(1 - row["runtime_s"] / made.current["runtime_s"])
+        if row["scheme"] == "gc":  # a round ends with the (s + 1)-th last result of s + 1 times the load
+            late = row["parameters"]["s"]
+            last = arrivals[:, workers - 1 - late]
+            assert row["load"] == pytest.approx((late + 1) / workers)
+            assert row["runtime_s"] == pytest.approx((fixed + (last - fixed) * (late + 1)).sum())
+    chosen = made.plan["chosen"]
+    if chosen is None:
+        assert made.proposed == made.current
+    else:
+        assert made.proposed["runtime_s"] == chosen["runtime_s"] <= 0.98 * made.current["runtime_s"]
+        assert jobs is None or chosen["jobs_in_flight"] <= jobs
+        assert chosen["lost_ratio"] <= lost
+    assert {row["scheme"]: row["runtime_s"] for row in rows}.get("uncoded", 0) == made.current["runtime_s"]
+
+
+@settings(max_examples=10)
+@given(profiles, st.sampled_from([2.0**-5, 16.0]), st.randoms(use_true_random=False))
+def test_neither_names_nor_units_change_what_pays(folder, own, scale, draw):
+    order = draw.sample(range(own.shape[1]), own.shape[1])
+    asked = ("--schemes", "gc", "--jobs", 1, "--fixed")
+    one = planned(save(folder, own), *asked, 0.25)
+    renamed = planned(save(folder, own[:, order]), *asked, 0.25)
+    scaled = planned(save(folder, own * scale), *asked, 0.25 * scale)
+    for other, by in ((renamed, 1.0), (scaled, scale)):
+        assert other.plan["best"] == one.plan["best"]
+        assert other.current["runtime_s"] == pytest.approx(one.current["runtime_s"] * by)
+        assert other.proposed["runtime_s"] == pytest.approx(one.proposed["runtime_s"] * by)
+        assert other.plan["saving_ratio"] == pytest.approx(one.plan["saving_ratio"])
+
+
+@settings(max_examples=5)
+@given(st.integers(2, 5), st.integers(4, 8), st.sampled_from([0.0, 0.5]))
+def test_equal_workers_are_not_coded(folder, workers, rounds, fixed):
+    made = sound(planned(save(folder, np.ones((rounds, workers))), "--fixed", fixed))
+    assert made.plan["chosen"] is None and made.proposed == made.current and made.optimal is False
+    assert made.lower_bound == made.current["runtime_s"]
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(["uneven-fractional", "fractional", "cyclic-random", "unit-circle"]), st.integers(-1, 8),
+       st.integers(-1, 8))  # fmt: skip
+@example("cyclic-random", 5, 4)
+def test_any_losses_allowed_decode_from_the_written_matrix(kind, workers, losses):
+    try:
+        made = planned("--encode", workers, losses, "code.csv", "--code", kind, "--dtype", "fp64")
+    except UsageError as error:
+        possible = 0 <= losses < workers
+        parted = possible and kind == "fractional" and workers % (losses + 1)
+        even = kind == "unit-circle" and losses and (workers - losses) % 2 == 0
+        assert not possible or parted or even, error
+        return
+    assert made.feasible and made.proposed["losses_survived"] == losses
+    matrix = np.array(
+        [[float(cell) for cell in row.split(",")] for row in made.files["code.csv"].decode().splitlines()]
+    )
+    assert len(matrix) == workers
+    assert made.proposed["load_ratio"] == pytest.approx((matrix != 0).sum(axis=1).max() / matrix.shape[1])
+    for missing in (set(one) for count in range(losses + 1) for one in combinations(range(workers), count)):
+        left = matrix[[one for one in range(workers) if one not in missing]]
+        weights = np.linalg.lstsq(left.T, np.ones(matrix.shape[1]), rcond=None)[0]
+        assert weights @ left == pytest.approx(np.ones(matrix.shape[1]), abs=1e-6)
+
+
+@pytest.mark.parametrize("flag", ["--allow-lost", "--fixed", "--load-slope", "--mu", "--load"])
+@pytest.mark.parametrize("value", ["nan", "-1"])
+def test_what_is_no_number_is_named(folder, flag, value):
+    more = [] if flag in ("--fixed", "--load-slope") else ["--fixed", 0.1]
+    with pytest.raises(UsageError):
+        planned(save(folder, np.arange(1.0, 13).reshape(4, 3)), flag, value, *more)

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from skewscope.errors import UsageError
 from skewscope.moe.migration import migration
@@ -224,3 +227,63 @@ def test_plans_of_steps_hold_better_on_the_next_window(shared: Path, name: str, 
     later = counts[16:].sum(0)
     assert balance(steps.placement, later).mean() > balance(total.placement, later).mean() + gain
     assert steps.after.mean() > total.after.mean() - 2e-4
+
+
+@st.composite
+def small(draw, most: int = 5) -> tuple[np.ndarray, int, int]:
+    """Draw tokens [L, E], slots and GPUs, no more slots than one replica of each expert on each GPU."""
+    experts, gpus = draw(st.integers(2, most)), draw(st.integers(1, 3))
+    least = -(-experts // gpus)
+    slots = gpus * draw(st.integers(least, max(least, min(experts, least + 1))))
+    each = st.sampled_from([0, 1, 1, 2, 3, 7, 40])
+    loads = draw(arrays.arrays(np.int64, (draw(st.integers(1, 2)), experts), elements=each))
+    assume(loads.any(axis=1).all())  # a layer without tokens is placed as if they were even
+    return loads, slots, gpus
+
+
+@settings(max_examples=25)
+@given(small())
+def test_any_few_experts_get_the_optimum_counted_anew(drawn: tuple[np.ndarray, int, int]):
+    loads, slots, gpus = drawn
+    made = plan(loads, slots=slots, gpus=gpus)
+    for layer, tokens in enumerate(loads):
+        held = made.placement.slots[layer].reshape(gpus, -1)
+        copies = np.bincount(held.ravel(), minlength=len(tokens))
+        assert (copies >= 1).all() and copies.sum() == slots
+        kept = (made.placement.slots[layer] == start_layout(len(tokens), slots, gpus, 1).slots[0]).all()
+        assert kept or all(len(set(gpu)) == slots // gpus for gpu in held.tolist())
+        hottest = max(sum(tokens[one] / copies[one] for one in gpu) for gpu in held.tolist())
+        even = tokens.sum() / gpus
+        assert made.after[layer] == pytest.approx(even / hottest if hottest else 1.0)
+        best = coolest(tokens.astype(float), slots, gpus)
+        assert made.after[layer] >= max(even / best if best else 1.0, made.before[layer]) - 1e-9
+        assert made.bound[layer] >= made.after[layer] - 1e-12 and (best == 0 or made.bound[layer] >= even / best - 1e-9)
+    assert (made.moves == migration(start_layout(loads.shape[1], slots, gpus, len(loads)), made.placement).copies).all()
+
+
+@settings(max_examples=12)
+@given(small(), st.sampled_from([3, 1000]), st.randoms(use_true_random=False))
+def test_neither_more_tokens_nor_other_names_change_the_balance(drawn: tuple[np.ndarray, int, int], scale: int, draw):
+    loads, slots, gpus = drawn
+    made = plan(loads, slots=slots, gpus=gpus)
+    # Of placements that are as good it may take another.
+    assert plan(loads * scale, slots=slots, gpus=gpus).after == pytest.approx(made.after)
+    order = np.array(draw.sample(range(loads.shape[1]), loads.shape[1]))
+    # What runs has other names as well, so neither plan may keep a layout that the other does not know.
+    running = start_layout(loads.shape[1], slots, gpus, len(loads))
+    named = Placement(np.argsort(order)[running.slots].astype(np.int32), gpus, loads.shape[1])
+    other = plan(loads[:, order], slots=slots, gpus=gpus, current=named)
+    assert other.before == pytest.approx(made.before) and other.after == pytest.approx(made.after)
+    assert other.bound == pytest.approx(made.bound)
+
+
+@settings(max_examples=15)
+@given(small(most=6), st.integers(0, 4))
+def test_no_more_is_copied_than_allowed(drawn: tuple[np.ndarray, int, int], most: int):
+    loads, slots, gpus = drawn
+    running = start_layout(loads.shape[1], slots, gpus, len(loads))
+    made = plan(loads, slots=slots, gpus=gpus, current=running, max_moves=most)
+    assert (migration(running, made.placement).copies <= most).all() and (made.after >= made.before).all()
+    assert (made.placement.replicas() >= 1).all()
+    full = plan(loads, slots=slots, gpus=gpus, current=running)
+    assert (made.after <= full.after + 1e-9).all() or (made.placement.replicas().max() > gpus)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from skewscope import commands
-from skewscope.errors import UsageError
+from skewscope.errors import SkewscopeError, UsageError
 from skewscope.planners._pipeline_input import Measured, spread
-from skewscope.planners.pipeline import Wanted, planned
+from skewscope.planners.pipeline import LEAST_GAIN_RATIO, ORDERED, Wanted, planned
+
+sound = run_path(str(Path(__file__).with_name("_sound.py")))["sound"]
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 
@@ -169,3 +176,142 @@ def test_the_comparison_says_whose_order_and_what_it_costs(ask, layers):
 def test_orders_that_hold_other_weights_are_no_choice_for_today(ask, layers):
     code, _, said = ask("--layers", layers, "--stages", 4, "--microbatches", 4, "--schedule", "chimera")
     assert code == 2 and "invalid choice: 'chimera'" in said
+
+
+def one_by_one_s(forward, backward, microbatches):
+    """Return 1F1B's makespan, worked out pass by pass: p - i forward passes first, then backward and forward by turns.
+
+    A pass waits for its device and for the same microbatch's pass before it in the pipeline.
+    """
+    stages = len(forward)
+    queue = []
+    for stage in range(stages):
+        ahead = min(stages - stage, microbatches)
+        mine = [("F", at) for at in range(ahead)]
+        for at in range(microbatches):
+            mine += [("B", at)] + ([("F", at + ahead)] if at + ahead < microbatches else [])
+        queue.append(mine)
+    done, clock = {}, [0.0] * stages
+    while any(queue):
+        for stage, mine in enumerate(queue):
+            while mine:
+                kind, at = mine[0]
+                before = {"F": ("F", stage - 1, at), "B": ("B", stage + 1, at) if stage < stages - 1
+                          else ("F", stage, at)}[kind]  # fmt: skip
+                if before[1] >= 0 and before not in done:
+                    break
+                begin = max(clock[stage], done.get(before, 0.0))
+                clock[stage] = done[kind, stage, at] = begin + (forward if kind == "F" else backward)[stage]
+                mine.pop(0)
+    return max(clock)
+
+
+def splits(layers, stages):
+    for cut in combinations(range(1, layers), stages - 1):
+        yield np.diff([0, *cut, layers])
+
+
+@st.composite
+def pipelines(draw, most=7):
+    stages = draw(st.integers(1, 4))
+    layers = draw(st.integers(stages, most))
+    each = arrays.arrays(float, layers, elements=st.sampled_from([1.0, 1.0, 1.25, 4.0, 0.0]))
+    forward, backward = draw(each), draw(each)
+    assume((forward + backward).all())
+    cut = draw(st.permutations(range(1, layers)))[: stages - 1]
+    sizes = np.diff([0, *sorted(cut), layers])
+    speeds = draw(arrays.arrays(float, stages, elements=st.sampled_from([1.0, 1.0, 0.5, 1.5])))
+    last = draw(st.sampled_from([0.0, 3.0])) * np.array([1.0, 2.0])
+    return Measured(forward, backward, sizes, speeds, draw(st.integers(1, 8)), last_s=last,
+                    kept_bytes=draw(arrays.arrays(float, layers, elements=st.integers(0, 4).map(float))),
+                    activation_bytes=np.ones(layers))  # fmt: skip
+
+
+@settings(max_examples=25)
+@given(pipelines())
+def test_makespans_are_those_of_every_pass_and_no_split_is_below_the_bound(model):
+    made = sound(planned(model))
+    sizes = np.array(made.plan["layers"])
+    assert sizes.sum() == len(model.forward_s) and (sizes >= 1).all() and len(sizes) == len(model.sizes)
+    for side, held in (("current", model.sizes), ("proposed", sizes)):
+        assert getattr(made, side)["makespan_s"] == pytest.approx(one_by_one_s(*model.stages_s(held),
+                                                                               model.microbatches))  # fmt: skip
+        one = getattr(made, side)
+        assert one["structural_bubble_s"] + one["imbalance_bubble_s"] == pytest.approx(one["bubble_s"])
+        assert one["makespan_s"] >= max(model.microbatches * one["slowest_stage_s"] * (1 - 1e-9), one["bubble_s"])
+    every = list(splits(len(model.forward_s), len(sizes)))
+    spans = [one_by_one_s(*model.stages_s(one), model.microbatches) for one in every]
+    assert made.lower_bound <= min(spans) * (1 + 1e-9)
+    slowest = [sum(model.stages_s(one)).max() for one in every]  # what dynamic programming finds is among those tried
+    evenest = [span for one, span in zip(slowest, spans, strict=True) if one <= min(slowest) * (1 + 1e-9)]
+    assert made.proposed["makespan_s"] * (1 - LEAST_GAIN_RATIO) <= max(evenest) * (1 + 1e-9)
+    assert made.plan["moved"] == (np.repeat(range(len(sizes)), sizes)
+                                  != np.repeat(range(len(sizes)), model.sizes)).sum()  # fmt: skip
+
+
+@settings(max_examples=20)
+@given(pipelines(), st.integers(1, 24))
+def test_a_split_that_fits_is_found_where_there_is_one(model, room):
+    stages = len(model.sizes)
+    held = np.minimum(np.arange(stages, 0, -1), model.microbatches)  # 1F1B
+
+    def used(sizes):
+        cuts = np.concatenate([[0], np.cumsum(sizes)])
+        return np.array([model.kept_bytes[a:b].sum() + held[at] * model.activation_bytes[a:b].sum()
+                         for at, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))])  # fmt: skip
+
+    wanted = Wanted(memory_bytes=np.full(stages, float(room)))
+    if not any(used(one).max() <= room for one in splits(len(model.forward_s), stages)):
+        with pytest.raises(UsageError, match="fits into memory"):
+            planned(model, wanted)
+        return
+    made = sound(planned(model, wanted), worse=used(model.sizes).max() > room)
+    assert used(np.array(made.plan["layers"])).max() <= room
+    assert made.plan["memory_bytes"] == pytest.approx(used(made.plan["layers"]))
+
+
+@settings(max_examples=12)
+@given(pipelines(), st.sampled_from([2.0**-10, 32.0]), st.sampled_from(ORDERED), st.sampled_from([0.0, 0.5]))
+@example(Measured(np.ones(4), np.ones(4), np.array([2, 2]), np.ones(2), 3), 32.0, "interleaved", 0.0)
+def test_another_unit_of_time_moves_the_same_layers(model, scale, schedule, transfer_s):
+    other = Measured(model.forward_s * scale, model.backward_s * scale, model.sizes, model.speeds, model.microbatches,
+                     last_s=model.last_s * scale)  # fmt: skip
+    try:
+        one = sound(planned(model, Wanted(schedule, transfer_s=transfer_s)))
+    except SkewscopeError as error:
+        assert schedule == "interleaved" and model.microbatches % len(model.sizes) and "microbatches" in str(error)
+        return
+    two = planned(other, Wanted(schedule, transfer_s=transfer_s * scale))
+    assert one.plan["layers"] == two.plan["layers"] and len(one.steps) == len(two.steps)
+    for name in ("makespan_s", "slowest_stage_s", "bubble_s"):
+        assert two.proposed[name] == pytest.approx(one.proposed[name] * scale, abs=1e-9 * scale)
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(4, 9), st.sampled_from([0.5, 2.0]))
+def test_even_stages_with_enough_microbatches_are_left_alone(stages, each, turns, ratio):
+    layers, microbatches = np.ones(stages * each), turns * stages
+    made = sound(planned(Measured(layers, ratio * layers, np.full(stages, each), np.ones(stages), microbatches)))
+    assert made.plan["moved"] == 0 and made.proposed == made.current and made.optimal
+    assert made.current["makespan_s"] == pytest.approx((microbatches + stages - 1) * each * (1 + ratio))
+
+
+@settings(max_examples=12)
+@given(arrays.arrays(float, (2, 4), elements=st.sampled_from([1.0, 1.5, 6.0, 0.0])), st.booleans())
+@example(np.array([[1.0, 1.0, 0.0, 1.0]] * 2), True)
+def test_equal_layers_explain_any_recorded_stages(seconds, known):
+    sizes = np.array([3, 2, 1, 2]) if known else None
+    if not seconds.sum(axis=0).all():
+        with pytest.raises(UsageError, match="no compute was recorded"):
+            spread(*seconds, sizes, 8)
+        return
+    made = spread(*seconds, sizes, 8)
+    assert sum(made.stages_s(made.sizes)) == pytest.approx(seconds.sum(axis=0))
+    sound(planned(made))
+
+
+def test_layers_that_take_no_time_are_refused(ask, tmp_path):
+    path = tmp_path / "idle.csv"
+    path.write_text("seconds\n0\n0\n")
+    code, _, said = ask("--layers", path, "--stages", 2, "--microbatches", 4)
+    assert code == 2 and "no time" in said

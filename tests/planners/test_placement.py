@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from skewscope import commands
+from skewscope.errors import SkewscopeError
 from skewscope.optimize.kinds import grouped, mixed, within
 from skewscope.optimize.layout import job
-from skewscope.planners._links import of_table
+from skewscope.planners import placement
+from skewscope.planners._links import of_matrix, of_table
+
+sound = run_path(str(Path(__file__).with_name("_sound.py")))["sound"]
 
 RACK = np.arange(8) // 4
 RACKS = np.where(np.equal.outer(RACK, RACK), 100.0, 10.0)
@@ -161,3 +171,101 @@ def test_bad_matrices_are_refused(ask, tmp_path, text, said):
     path.write_text(text)
     code, _, error = ask(path, "--stages", 2, "--activation", 1, "--gradients", 1)
     assert code in (2, 3) and said in error
+
+
+def test_a_seed_is_no_negative_number(ask, racks):
+    code, _, error = ask(racks, "--stages", 2, "--activation", 1, "--gradients", 1, "--seed", -1)
+    assert code == 2 and "--seed" in error
+
+
+@st.composite
+def fabrics(draw, most=6):
+    """Draw (speed [n, n] in GB/s, one way not as the other, latency [n, n] in us, replicas, stages)."""
+    replicas, stages = draw(st.sampled_from([one for one in ((1, 1), (1, 3), (2, 2), (3, 1), (2, 3), (3, 2), (4, 3))
+                                             if one[0] * one[1] <= most]))  # fmt: skip
+    count = replicas * stages
+    speed = draw(arrays.arrays(float, (count, count), elements=st.sampled_from([1.0, 10.0, 10.0, 100.0])))
+    unlike = 1 + np.random.default_rng(draw(st.integers(0, 9))).random((count, count)) / 100  # no two links are equal
+    wait = draw(arrays.arrays(float, (count, count), elements=st.sampled_from([0.0, 5.0, 1e5])))
+    return speed * unlike, wait, replicas, stages
+
+
+def handed_on(order, speed, wait_us, stages, activation, gradients):
+    """Return pipette's cost in seconds, pipeline by pipeline and ring by ring; speeds in GB/s, sizes in GB."""
+    grid = np.array(order).reshape(-1, stages)
+    replicas = len(grid)
+
+    def hop(a, b, size):
+        return wait_us[a, b] / 1e6 + size / speed[a, b]
+
+    pipelines = [sum(hop(a, b, activation) + hop(b, a, activation) for a, b in zip(row, row[1:], strict=False))
+                 for row in grid]  # fmt: skip
+    rings = [0.0]
+    for column in grid.T if replicas > 1 else ():
+        ring = list(zip(column, np.roll(column, -1), strict=True))
+        slowest, longest = min(speed[one] for one in ring), max(wait_us[one] for one in ring) / 1e6
+        rings.append(2 * (replicas - 1) * (longest + gradients / replicas / slowest))
+    return max(pipelines) + max(rings)
+
+
+@settings(max_examples=25)
+@given(fabrics(), st.sampled_from([0.0, 0.1, 10.0]), st.sampled_from([0.0, 1.0, 10.0]), st.booleans())
+def test_no_order_of_all_is_better_and_the_cost_is_counted_anew(fabric, activation, gradients, by_stage):
+    speed, wait, replicas, stages = fabric
+    order = "stage" if by_stage else "pipeline"
+    wanted = placement.Wanted(stages, activation * 1e9, gradients * 1e9, order=order)
+    made = sound(placement.planned(of_matrix(speed, wait, "links"), wanted))
+    sizes = (speed, wait, stages, activation, gradients)
+    for side, grid in (("current", "grid_now"), ("proposed", "grid")):
+        units = np.array(made.plan[grid])
+        assert units.shape == (replicas, stages) and sorted(units.ravel()) == list(range(replicas * stages))
+        assert getattr(made, side)["communication_s"] == pytest.approx(handed_on(units, *sizes))
+    every = permutations(range(replicas * stages))
+    if replicas * stages <= 4:
+        best = min(handed_on(one, *sizes) for one in every)
+        assert made.lower_bound == pytest.approx(best)
+        assert made.proposed["communication_s"] <= best / (1 - placement.LEAST_GAIN_RATIO) + 1e-12
+    moved = [row for row in made.plan["rows"] if row["unit"] != row["now"]]
+    assert bool(made.steps) == bool(moved) and [row["rank"] for row in made.plan["rows"]] == list(range(len(speed)))
+
+
+@settings(max_examples=12)
+@given(fabrics(most=12), st.sampled_from([0.1, 10.0]), st.sampled_from(["pipette", "dt-fm"]), st.data())
+def test_units_named_otherwise_cost_the_same(fabric, activation, model, data):
+    speed, wait, replicas, stages = fabric
+    count = replicas * stages
+    order = np.array(data.draw(st.permutations(range(count))))
+    wanted = {"model": model, "order": "pipeline", "moves": 60}
+    one = placement.planned(of_matrix(speed, wait, "links"), placement.Wanted(stages, activation * 1e9, 1e9, **wanted))
+    place = np.argsort(order)  # where each unit went
+    other = sound(placement.planned(
+        of_matrix(speed[np.ix_(order, order)], wait[np.ix_(order, order)], "links"),
+        placement.Wanted(stages, activation * 1e9, 1e9, current=place, **wanted),
+    ))  # fmt: skip
+    assert other.current == pytest.approx(one.current)
+    if count <= 8:  # all are tried
+        seconds = [made.proposed["communication_s"] for made in (one, other)]
+        assert seconds[0] == pytest.approx(seconds[1]) and other.lower_bound == pytest.approx(one.lower_bound)
+
+
+@settings(max_examples=15)
+@given(fabrics(), st.sampled_from([2.0**-8, 16.0]), st.sampled_from([1.0, 10.0]))
+def test_links_as_many_times_faster_take_as_many_times_less(fabric, times, gradients):
+    speed, wait, _, stages = fabric
+    wanted = placement.Wanted(stages, 1e9, gradients * 1e9)
+    one = placement.planned(of_matrix(speed, wait, "links"), wanted)
+    other = placement.planned(of_matrix(speed * times, wait / times, "links"), wanted)
+    assert np.array_equal(one.plan["grid"], other.plan["grid"])
+    assert one.proposed["communication_s"] == pytest.approx(other.proposed["communication_s"] * times)
+
+
+@settings(max_examples=15)
+@given(st.sampled_from([np.nan, np.inf, 0.0, -1.0]), st.permutations(range(4)), st.booleans())
+def test_no_cell_is_taken_for_a_link(bad, place, waits):
+    speed, wait = np.full((4, 4), 10.0), np.zeros((4, 4))
+    (wait if waits else speed)[place[0], place[1]] = bad
+    if waits and bad == 0:
+        sound(placement.planned(of_matrix(speed, wait, "links"), placement.Wanted(2, 1e9, 1e9)))
+    else:
+        with pytest.raises(SkewscopeError):
+            placement.planned(of_matrix(speed, wait, "links"), placement.Wanted(2, 1e9, 1e9))
