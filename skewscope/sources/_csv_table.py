@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from csv import Error as CsvError
+from csv import reader as rows
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +15,7 @@ from pyarrow import csv
 
 from ..contracts import Coded
 from ..errors import Unreadable
+from ._lines import ended
 
 Array = np.ndarray[Any, Any]
 
@@ -41,11 +44,14 @@ def meaning(names: Sequence[str], known: Mapping[str, Sequence[str]]) -> dict[st
     return found
 
 
-def table(content: bytes) -> tuple[pa.Table, str]:
+def table(content: bytes, texts: Collection[str] = ()) -> tuple[pa.Table, str]:
     """Return the whole lines of a CSV, and what is wrong with it; raises Unreadable.
 
-    A last line with too few fields is cut off, as of a file that was still being written.
+    A last line without its end is left out, as of a file that was still being written. Columns called as one of
+    `texts`, in small letters, stay text: else a model called 007 would be a number, and one called NA nothing.
     """
+    content, damage = ended(_utf8(content), "")
+    kinds = {head: pa.string() for head in heads(content) if head.strip().strip('"').lower() in texts}
     torn: list[str] = []
 
     def skip(row: Any) -> str:  # noqa: ANN401 - of pyarrow
@@ -54,12 +60,24 @@ def table(content: bytes) -> tuple[pa.Table, str]:
 
     try:
         found = csv.read_csv(
-            BytesIO(_utf8(content)), csv.ReadOptions(use_threads=False),
-            csv.ParseOptions(invalid_row_handler=skip),
+            BytesIO(content), csv.ReadOptions(use_threads=False),
+            csv.ParseOptions(invalid_row_handler=skip), csv.ConvertOptions(column_types=kinds),
         )  # fmt: skip
     except (pa.ArrowException, ValueError) as error:
         raise Unreadable(f"damaged CSV: {error}"[:300], "copy the file again") from None
-    return found, f"{len(torn)} damaged lines are left out: {torn[0]}" if torn else ""
+    return found, f"{len(torn)} damaged lines are left out: {torn[0]}" if torn else damage
+
+
+def heads(content: bytes) -> list[str]:
+    """Return the names of the columns as they stand in the first line, none where it is no row.
+
+    >>> heads(b'Model," a, b"' + bytes([13, 10]))
+    ['Model', ' a, b']
+    """
+    try:
+        return next(rows([content.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")]), [])
+    except CsvError:
+        return []
 
 
 def _utf8(content: bytes) -> bytes:

@@ -121,7 +121,7 @@ class Listener:
     def _other(self, hit: re.Match[bytes], before: bytes) -> None:
         host, pid, tid, _, level, text = hit.groups()
         if level == b"WARN":
-            self._warned(host, pid, tid, text, before)
+            self._warned(host, pid, tid, text.rstrip(), before)
         elif b" via " in text and (link := CHANNEL.search(text)):
             self._link((host, pid, tid), link)
         elif b"comm " in text and (made := COMM.search(text)):

@@ -18,6 +18,7 @@ from . import _device_tables
 from ._bytes import COPY_AGAIN
 from ._device_trace import ANNOTATION, HOST, KERNEL, MEMCPY, RUNTIME, WORK, Process
 from ._kineto_columns import Array
+from ._lines import ended
 from ._rocprof_run import Run, add_host, call_kinds, name_collectives, number_threads, small
 
 # Our name of a column -> what it is called, in lower case without anything but letters.
@@ -59,6 +60,7 @@ def run(content: bytes, damage: str, path: Path, *, detail: bool) -> Run:
     kind = form(content.split(b"\n", 1)[0].decode("utf-8", "replace"))
     if not kind:
         raise Unreadable("not a CSV table of a profile of ROCm", "give kernel_trace.csv of rocprofv3")
+    content, damage = ended(content, damage)
     table = _table(content)
     start, end = _numbers(table, "start"), _numbers(table, "end")
     good = np.flatnonzero((start >= 0) & (end >= start))

@@ -30,6 +30,7 @@ class Row(NamedTuple):
     tokens: int
     phases_ns: tuple[float, ...]
     metrics: tuple[float, ...]
+    what: Meaning  # of which these are: lines of one log may have different phases
 
 
 class Lines:
@@ -39,8 +40,6 @@ class Lines:
         self.rows: list[Row] = []
         self.torn: list[int] = []
         self.dropped = 0
-        self.phases: tuple[str, ...] = ()
-        self.metrics: tuple[str, ...] = ()
 
     def add(self, what: Meaning, found: dict[str, Any]) -> None:
         """Keep one line, or count it as dropped."""
@@ -51,14 +50,12 @@ class Lines:
         if not (step >= 0 and step < 2**62):
             self.dropped += 1
             return
-        self.phases = max(self.phases, tuple(phase for _, phase, _ in what.phases), key=len)
-        self.metrics = max(self.metrics, tuple(metric for _, metric in what.metrics), key=len)
         tokens = _number(found.get(what.tokens))
         rank = _number(found.get(what.rank))
         self.rows.append(
             Row(int(step), int(rank) if 0 <= rank < 2**31 else -1, str(found.get(what.host) or ""), start, length,
                 int(tokens) if 0 <= tokens < 2**62 else -1, phases,
-                tuple(float(_number(found.get(column))) for column, _ in what.metrics))
+                tuple(float(_number(found.get(column))) for column, _ in what.metrics), what)
         )  # fmt: skip
 
 
@@ -77,9 +74,9 @@ def batches(lines: Lines, reading: Reading) -> list[tuple[str, Columns]]:
         reading.job["hosts"] = {row.rank: row.host for row in rows if row.host}
     who: Any = int(rank[0]) if one else rank
     start, length = _laid_out(rows, rank, reading)
-    made: list[tuple[str, Columns]] = [("steps", _steps(lines, rows, who, start, length))]
-    if lines.metrics:
-        made.append(("samples", _samples(lines.metrics, rows, who, start + length)))
+    made: list[tuple[str, Columns]] = [("steps", _steps(rows, who, start, length))]
+    if any(row.metrics for row in rows):
+        made.append(("samples", _samples(rows, who, start + length)))
     return made
 
 
@@ -123,30 +120,30 @@ def _laid_out(rows: Sequence[Row], rank: Array, reading: Reading) -> tuple[Array
     return start, length
 
 
-def _steps(lines: Lines, rows: Sequence[Row], rank: Any, start: Array, length: Array) -> Columns:  # noqa: ANN401
-    count, kinds = len(rows), len(lines.phases)
-    phases = np.array([row.phases_ns if len(row.phases_ns) == kinds else (np.nan,) * kinds for row in rows])
-    phases = np.where(phases > 0, phases, 0).reshape(count, kinds)
+def _steps(rows: Sequence[Row], rank: Any, start: Array, length: Array) -> Columns:  # noqa: ANN401
+    names, place = _named(rows, lambda what: [phase for _, phase, _ in what.phases])
+    count, kinds = place.shape
+    phases = _padded([row.phases_ns for row in rows], kinds)
+    phases = np.where(phases > 0, phases, 0)
     ends = start[:, None] + np.minimum(np.rint(np.cumsum(phases, axis=1)).astype(np.int64), length[:, None])
     begins = np.concatenate([start[:, None], ends[:, :-1]], axis=1) if kinds else ends
     begin = np.concatenate([start, begins.T.ravel()])
     end = np.concatenate([start + length, ends.T.ravel()])
-    names = ["step", *dict.fromkeys(lines.phases)]
-    code = np.repeat([0, *(names.index(phase) for phase in lines.phases)], count)
-    kept = (code == 0) | (end > begin)
+    code = np.concatenate([np.zeros(count, dtype=np.int64), place.T.ravel() + 1])
+    kept = (np.arange(len(code)) < count) | (end > begin)
     again = kinds + 1
     return {
         "job": "job", "step": np.tile(_array([row.step for row in rows]), again)[kept],
-        "rank": rank if np.isscalar(rank) else np.tile(rank, again)[kept], "phase": Coded(code[kept], names),
+        "rank": rank if np.isscalar(rank) else np.tile(rank, again)[kept], "phase": Coded(code[kept], ["step", *names]),
         "start_ns": begin[kept], "end_ns": end[kept],
         "work_tokens": np.tile(_array([row.tokens for row in rows]), again)[kept], "source": "step-log",
     }  # fmt: skip
 
 
-def _samples(metrics: Sequence[str], rows: Sequence[Row], rank: Any, t_ns: Array) -> Columns:  # noqa: ANN401
-    kinds = len(metrics)
-    value = np.array([row.metrics if len(row.metrics) == kinds else (np.nan,) * kinds for row in rows])
-    code = np.repeat(np.arange(kinds), len(rows))
+def _samples(rows: Sequence[Row], rank: Any, t_ns: Array) -> Columns:  # noqa: ANN401
+    metrics, place = _named(rows, lambda what: [metric for _, metric in what.metrics])
+    kinds, code = place.shape[1], place.T.ravel()
+    value = _padded([row.metrics for row in rows], kinds)
     kept = np.isfinite(value.T.ravel())
     hosts = list(dict.fromkeys(row.host for row in rows))
     node = np.tile(_array([hosts.index(row.host) for row in rows]), kinds)
@@ -155,6 +152,21 @@ def _samples(metrics: Sequence[str], rows: Sequence[Row], rank: Any, t_ns: Array
         "value": value.T.ravel()[kept], "job": "job",
         "rank": rank if np.isscalar(rank) else np.tile(rank, kinds)[kept],
     }  # fmt: skip
+
+
+def _named(rows: Sequence[Row], names_of: Callable[[Meaning], list[str]]) -> tuple[list[str], Array]:
+    """Return the names that the values of rows have, and which of them each has [rows, most values], -1 for none."""
+    told = {id(row.what): names_of(row.what) for row in rows}
+    names = list(dict.fromkeys(name for some in told.values() for name in some))
+    most = max(map(len, told.values()))
+    place = {key: [*map(names.index, some), *[-1] * (most - len(some))] for key, some in told.items()}
+    return names, np.array([place[id(row.what)] for row in rows], dtype=np.int64).reshape(len(rows), most)
+
+
+def _padded(values: Sequence[tuple[float, ...]], most: int) -> Array:
+    """Return values [rows, most], NaN behind the last of each."""
+    made = [row if len(row) == most else row + (np.nan,) * (most - len(row)) for row in values]
+    return np.array(made, dtype=float).reshape(len(values), most)
 
 
 def _array(values: Sequence[int]) -> Array:

@@ -13,6 +13,7 @@ import msgspec
 from ..errors import Unreadable
 from ._bytes import COPY_AGAIN
 from ._cut_json import mended
+from ._lines import ended, texts
 from ._scalar_names import known
 from ._telemetry_file import moment_ns
 from ._tfevents import Scalar
@@ -93,7 +94,8 @@ def _listed(content: bytes, found: Rows) -> Iterable[dict[str, Any]]:
 
 def _table(content: bytes, found: Rows) -> Iterator[dict[str, Any]]:
     bad = 0
-    rows = csv.reader(content.decode("utf-8", "replace").splitlines())
+    content, found.damage = ended(content, "")
+    rows = csv.reader(texts(content))
     try:
         heads = [head.strip() for head in next(rows, [])]
         for row in rows:

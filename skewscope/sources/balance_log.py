@@ -56,7 +56,7 @@ class BalanceLog:
 
     def read(self, path: Path) -> Reading:
         """Return `balance_reports` and `events`; raises Unreadable where no line tells of balance."""
-        told, times, lines = Told(), _Times(), Lines(path)
+        told, times, lines = Told(), _Times(), Lines(path, ended=True)
         for _, raw in lines:
             if not any(sign in raw for sign in BEFORE_CHECK):
                 continue
@@ -66,7 +66,9 @@ class BalanceLog:
             if len(times.texts) > MOST_LINES:
                 raise Unreadable(f"more than {MOST_LINES:,} lines of balance: split the file")
         if not told.reports and not told.moves:
-            raise Unreadable("a log without a line of expert balance", MEND)
+            raise Unreadable(
+                "a log without a line of expert balance" + (f" ({lines.damage})" if lines.damage else ""), MEND
+            )
         t_ns = times.all_ns(changed_ns(path))
         reading = Reading(str(path), self.format, events=len(told.reports) + len(told.moves))
         sound = [(at, report) for at, report in told.reports if 0 < report.ratio < 1e6]

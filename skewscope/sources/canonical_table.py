@@ -16,7 +16,8 @@ from pyarrow import csv
 from .. import tables as schema
 from ..contracts import Coded, Columns, Reading
 from ..errors import SchemaError, Unreadable
-from . import _bytes
+from . import _bytes, _csv_table
+from ._lines import ended
 
 RESULTS = ("findings", "recommendations", "actions")
 INTEGERS = ("i64", "i32", "i16")
@@ -55,8 +56,12 @@ class CanonicalTable:
         return reading
 
     def _csv(self, path: Path) -> Reading:
-        content, damage = _bytes.whole(path)
-        table = csv.read_csv(BytesIO(content[: content.rfind(b"\n") + 1]), csv.ReadOptions(use_threads=False))
+        content, damage = ended(*_bytes.whole(path))
+        name = _name(_csv_table.heads(content), path)
+        declared = schema.table(name).columns if name else ()
+        # Names stay text: else a host called 007 would be a number, and one called NA nothing.
+        texts = csv.ConvertOptions(column_types={one.name: pa.string() for one in declared if one.type == "str"})
+        table = csv.read_csv(BytesIO(content), csv.ReadOptions(use_threads=False), convert_options=texts)
         reading, name = self._start(path, table.column_names, table.num_rows)
         if name:
             reading.batches.append((name, columns_of(name, table)))
@@ -66,14 +71,19 @@ class CanonicalTable:
 
     def _start(self, path: Path, columns: list[str], rows: int) -> tuple[Reading, str]:
         """Return the reading and the table's name, "" where the table is made anew by every analysis."""
-        stem = path.name.split(".", 1)[0]
-        name = table_of(columns, stem) or (stem if stem in schema.names() else "")
+        name = _name(columns, path)
         if not name:
             raise Unreadable(f"columns {', '.join(columns[:6])} fit no canonical table", "see `skewscope schema steps`")
         if schema.table(name).derived or name in RESULTS:
             why = "made anew by every analysis, so not read"
             return Reading(str(path), self.format, error=why, fingerprint=f"{name} of {path}"), ""
         return Reading(str(path), self.format, events=rows), name
+
+
+def _name(columns: list[str], path: Path) -> str:
+    """Return the table that a file holds, "" for none."""
+    stem = path.name.split(".", 1)[0]
+    return table_of(columns, stem) or (stem if stem in schema.names() else "")
 
 
 def table_of(columns: list[str], stem: str) -> str:

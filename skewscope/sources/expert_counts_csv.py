@@ -58,7 +58,7 @@ class ExpertCountsCsv:
     def read(self, path: Path) -> Reading:
         """Return `expert_loads`; raises Unreadable without one whole row."""
         content, damage = _bytes.whole(path)
-        table, torn = _csv_table.table(content)
+        table, torn = _csv_table.table(content, NAMES)
         names = [name.strip().strip('"').lower() for name in table.column_names]
         found = _csv_table.meaning(names, KNOWN)
         reading = Reading(str(path), self.format, events=table.num_rows)

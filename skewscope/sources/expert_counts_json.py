@@ -66,6 +66,8 @@ class ExpertCountsJson:
             counts, np.arange(len(counts)), layers, source=self.format, job=workload(path), top_k=top_k
         )
         reading.warnings += said
+        if damage:
+            reading.status, reading.error = "partial", damage
         return reading
 
 

@@ -79,6 +79,8 @@ class ExpertMap:
         table = _table(layers, rows, told.num_slots)
         reading = Reading(str(path), self.format, events=table.size)
         reading.batches.append(_expert_rows.placements(table, layers, source=self.format, ranks=ranks))
+        if damage:
+            reading.status, reading.error = "partial", damage
         return reading
 
 

@@ -41,7 +41,7 @@ class ExpertPairsCsv:
     def read(self, path: Path) -> Reading:
         """Return `expert_pairs`; raises Unreadable without one whole row."""
         content, damage = _bytes.whole(path)
-        table, torn = _csv_table.table(content)
+        table, torn = _csv_table.table(content, NAMES)
         names = [name.strip().strip('"').lower() for name in table.column_names]
         found = _csv_table.meaning(names, KNOWN)
         if len(found) < len(KNOWN):

@@ -14,7 +14,7 @@ from typing import ClassVar
 from ..contracts import Reading
 from ..errors import Unreadable
 from ..kernel_messages import XID, trouble
-from . import _bytes, _kernel_log_times, _telemetry_file
+from . import _bytes, _kernel_log_times, _lines, _telemetry_file
 from ._kernel_log_times import Line
 
 BLOCK_BYTES = 1 << 22
@@ -66,7 +66,7 @@ class KernelLogText:
         log = _Log()
         damage = log.read(path)
         if not log.heads and not log.events:
-            raise Unreadable("no line of it is one of a kernel log")
+            raise Unreadable("no line of it is one of a kernel log" + (f" ({damage})" if damage else ""))
         written_ns = _telemetry_file.changed_ns(path)
         node = log.node or _telemetry_file.node_of(path)
         reading = _telemetry_file.reading(path, self.format, [("events", log.columns(node, written_ns))], ())
@@ -89,15 +89,14 @@ class _Log:
         self._number = 0
 
     def read(self, path: Path) -> str:
-        """Read all lines and return the damage of the file."""
+        """Read all lines that have an end and return the damage of the file."""
         rest = b""
         with _bytes.Stream(path) as stream:
             while block := stream.read(BLOCK_BYTES):
                 *lines, rest = (rest + block).split(b"\n")
                 for line in lines:
                     self._take(line)
-            self._take(rest)
-            return stream.damage
+            return stream.damage or (_lines.CUT if rest.strip() else "")
 
     def _take(self, whole: bytes) -> None:
         self._number += 1

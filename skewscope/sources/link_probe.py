@@ -68,4 +68,6 @@ class LinkProbe:
             "latency_ns": np.rint(latency).astype(np.int64), "source": self.format,
         }  # fmt: skip
         reading.batches = [("links", row)] if pairs else []
+        if damage:
+            reading.status, reading.error = "partial", damage
         return reading

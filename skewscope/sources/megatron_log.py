@@ -8,7 +8,7 @@ saving belongs to the iteration before it and lengthens it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended, texts
 from ._step_names import meaning
 from ._step_rows import Lines, batches
 
@@ -37,27 +38,27 @@ class MegatronLog:
         """Return 0..1: how surely `head` is a log with iterations of Megatron."""
         if b"elapsed time per iteration" not in head:
             return 0.0
-        return 0.9 if any(ITERATION.search(line) for line in head.decode("utf-8", "replace").splitlines()) else 0.0
+        return 0.9 if any(ITERATION.search(line) for line in texts(head)) else 0.0
 
     def read(self, path: Path) -> Reading:
         """Return `steps`; raises Unreadable without one iteration."""
-        content, damage = _bytes.whole(path)
+        content, damage = ended(*_bytes.whole(path))
         lines = Lines()
-        for row in _rows(content.decode("utf-8", "replace").splitlines()):
+        for row in _rows(texts(content)):
             lines.add(meaning(COLUMNS), row)
         reading = Reading(str(path), self.format, events=len(lines.rows))
         reading.batches = batches(lines, reading) if lines.rows else []
         if not reading.batches:
-            raise Unreadable("not one iteration with its length")
+            raise Unreadable("not one iteration with its length" + (f" ({damage})" if damage else ""))
         if damage:
             reading.status, reading.error = "partial", damage
         return reading
 
 
-def _rows(text: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield each iteration with what was saved after it, in ms."""
     row: dict[str, Any] | None = None
-    for line in text:
+    for line in lines:
         found = ITERATION.search(line)
         if found:
             if row is not None:

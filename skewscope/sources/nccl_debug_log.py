@@ -44,7 +44,7 @@ class NcclDebugLog:
 
     def read(self, path: Path) -> Reading:
         """Return `collectives`, `groups`, `ranks`, `links`, `events`; raises Unreadable where no line is NCCL's."""
-        listener, lines = Listener(), Lines(path)
+        listener, lines = Listener(), Lines(path, ended=True)
         for _, line in lines:
             listener.take(line)
         log = listener.finish()

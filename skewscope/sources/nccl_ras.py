@@ -15,6 +15,7 @@ from typing import ClassVar
 from .. import ras_report
 from ..contracts import Reading
 from . import _bytes, _ras_rows, _telemetry_file
+from ._lines import ended
 
 LARGEST_BYTES = 1 << 28
 
@@ -36,6 +37,8 @@ class NcclRas:
     def read(self, path: Path) -> Reading:
         """Return `collectives`, `groups`, `ranks`, `events`; raises Unreadable for what holds no report."""
         content, damage = _bytes.whole(path, LARGEST_BYTES)
+        if b"{" not in content:
+            content, damage = ended(content.replace(b"\r\n", b"\n"), damage)
         told, happened = ras_report.reports(content.decode("utf-8", "replace"))
         saved = _ras_rows.Saved(str(path), told, happened, _telemetry_file.changed_ns(path))
         reading = Reading(str(path), self.format, job={"join": put_together, "ras": saved})

@@ -42,7 +42,10 @@ class ReadinessSeries:
         if uneven:
             raise Unreadable(f"rank {uneven[0]} has {len(ranks[uneven[0]])} values for {len(times)} times")
         value = np.concatenate([np.array(values, dtype=float) for values in ranks.values()])
-        return self._reading(path, np.tile(times, len(ranks)), np.repeat(list(ranks), len(times)), value)
+        reading = self._reading(path, np.tile(times, len(ranks)), np.repeat(list(ranks), len(times)), value)
+        if damage:
+            reading.status, reading.error = "partial", damage
+        return reading
 
     def _reading(self, path: Path, t_s: np.ndarray[Any, Any], rank: np.ndarray[Any, Any], value: Any) -> Reading:  # noqa: ANN401
         sound = np.isfinite(t_s) & np.isfinite(value)

@@ -17,6 +17,7 @@ import msgspec
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended
 from ._step_names import meaning
 from ._step_rows import Lines, batches
 
@@ -42,14 +43,16 @@ class RlPhaseLog:
 
     def read(self, path: Path) -> Reading:
         """Return `steps`; raises Unreadable without one step and its length."""
-        content, damage = _bytes.whole(path)
+        content, damage = ended(*_bytes.whole(path))
         lines = Lines()
         for row in _rows(content):
             lines.add(meaning(tuple(row)), row)
         reading = Reading(str(path), self.format, events=len(lines.rows))
         reading.batches = batches(lines, reading) if lines.rows else []
         if not reading.batches:
-            raise Unreadable("not one step with its length in seconds (timing_s/step)")
+            raise Unreadable(
+                "not one step with its length in seconds, timing_s/step" + (f" ({damage})" if damage else "")
+            )
         if damage:
             reading.status, reading.error = "partial", damage
         return reading

@@ -19,6 +19,7 @@ import msgspec
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended, texts
 from ._slurm_hosts import hosts
 from ._slurm_json import jobs
 
@@ -48,6 +49,8 @@ class SlurmAccounting:
         """Return `attempts`; raises Unreadable where no job had a host and a start."""
         content, damage = _bytes.whole(path)
         is_json = content.lstrip().startswith(b"{")
+        if not is_json:
+            content, damage = ended(content, damage)
         told = list(_from_json(content, damage) if is_json else _from_text(content))
         columns = _columns(_numbered(told))
         if not columns["submission"]:
@@ -75,8 +78,7 @@ def _from_json(content: bytes, damage: str) -> Iterator[dict[str, Any]]:
 
 
 def _from_text(content: bytes) -> Iterator[dict[str, Any]]:
-    lines = content.decode("utf-8", "replace").splitlines()
-    for row in csv.DictReader(lines, delimiter="|", quoting=csv.QUOTE_NONE):
+    for row in csv.DictReader(texts(content), delimiter="|", quoting=csv.QUOTE_NONE):
         job = str(row.get("JobID") or "")
         if not job or "." in job or None in (row.get("Start"), row.get("End"), row.get("State")):
             continue  # a step of a job, or a torn line

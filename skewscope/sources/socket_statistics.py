@@ -16,6 +16,7 @@ import numpy as np
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended
 
 ENDS = re.compile(r"^(?:[A-Z][A-Z0-9-]*\s+)?\d+\s+(\d{1,15})\s+(\S+):(\d+|\*)\s+(\S+):(\d+|\*)(?:\s|$)")
 TIME = re.compile(r"^#.*?\btime_ns=(\d{1,19})")
@@ -58,10 +59,12 @@ class SocketStatistics:
 
     def read(self, path: Path) -> Reading:
         """Return `links` per dump and peer, retransmissions as `samples`; raises Unreadable without a connection."""
-        content, damage = _bytes.whole(path)
+        content, damage = ended(*_bytes.whole(path))
         found = _with_windows(connections(content.decode("utf-8", "replace")))
         if not found:
-            raise Unreadable("no TCP connection with its details", "take it with `ss -tin`")
+            raise Unreadable(
+                "no TCP connection with its details" + (f" ({damage})" if damage else ""), "take it with `ss -tin`"
+            )
         reading = Reading(str(path), self.format, events=len(found))
         if damage:
             reading.status, reading.error = "partial", damage

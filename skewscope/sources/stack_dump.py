@@ -15,6 +15,7 @@ from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
 from ._flight_rows import LIBRARY
+from ._lines import ended
 
 FRAMES = 3
 LONGEST = 2000
@@ -40,10 +41,10 @@ class StackDump:
 
     def read(self, path: Path) -> Reading:
         """Return one row of `events`; the rank is in the file's name only. Raises Unreadable without frames."""
-        content, damage = _bytes.whole(path)
+        content, damage = ended(*_bytes.whole(path))
         threads = stacks(content.decode("utf-8", "replace"))
         if not threads:
-            raise Unreadable("stacks without one frame")
+            raise Unreadable("stacks without one frame" + (f" ({damage})" if damage else ""))
         row = {"event": "stack", "device": "", "message": main_stack(threads)}
         reading = Reading(str(path), self.format, events=1, batches=[("events", row)])
         if damage:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ import msgspec
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended, texts
 from ._step_names import Meaning, meaning
 from ._step_rows import Lines, batches
 
@@ -44,6 +44,8 @@ class StepLog:
         """Return `steps` (and `samples` of network counters); raises Unreadable without one usable step."""
         content, damage = _bytes.whole(path)
         is_json = content.lstrip().startswith(b"{") or _object(content.split(b"\n", 1)[0]) is not None
+        if not is_json:
+            content, damage = ended(content, damage)
         lines = _json_lines(content) if is_json else _csv_lines(content)
         if not len(lines.rows):
             raise Unreadable("not one line with a step and its length" + (f" ({damage})" if damage else ""))
@@ -84,7 +86,7 @@ def _json_lines(content: bytes) -> Lines:
 
 def _csv_lines(content: bytes) -> Lines:
     lines = Lines()
-    rows = csv.reader(_text_lines(content))
+    rows = csv.reader(texts(content))
     try:
         header = next(rows, [])
         what: Meaning = meaning(tuple(header))
@@ -96,10 +98,6 @@ def _csv_lines(content: bytes) -> Lines:
     except csv.Error as error:
         raise Unreadable(f"damaged CSV: {error}") from None
     return lines
-
-
-def _text_lines(content: bytes) -> Iterator[str]:
-    return (line.decode("utf-8", "replace") for line in content.splitlines())
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

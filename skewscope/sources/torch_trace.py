@@ -20,6 +20,7 @@ import msgspec
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended
 
 LINE = re.compile(rb"^[VIWE]\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S+\] (\{.*)$")
 OPERATION = re.compile(r"(?:torch\.ops\.)?_?c10d_functional\.(\w+?)_?(?:\.default)?$")
@@ -51,7 +52,7 @@ class TorchTrace:
 
     def read(self, path: Path) -> Reading:
         """Return `events`; raises Unreadable where no line is of such a log, or nothing was compiled."""
-        content, damage = _bytes.whole(path)
+        content, damage = ended(*_bytes.whole(path))
         trace = _Trace()
         for told, payload in _entries(content):
             trace.lines += 1
@@ -97,13 +98,16 @@ def _take(trace: _Trace, told: dict[str, Any], payload: bytes) -> None:
     if "chromium_event" in told:
         event = _object(payload)
         if isinstance(event, dict) and isinstance(event.get("ts"), int | float) and abs(event["ts"]) < LATEST_US:
-            trace.now_ns = int(event["ts"] * 1e3)
+            whole_us, part_us = divmod(event["ts"], 1)  # as a float in ns it would lose its end
+            trace.now_ns = int(whole_us) * 1000 + round(part_us * 1000)
             if event.get("name") == FRAME:
                 _compiled(trace, event)
     artifact = told.get("artifact")
     if isinstance(artifact, dict) and artifact.get("name") == "inductor_collective_schedule":
         operations = _object(payload)
-        names = [str(name) for name in operations] if isinstance(operations, list) else []
+        if not isinstance(operations, list):
+            return  # a torn payload: that graph is not one without collectives
+        names = [str(name) for name in operations]
         called = [match[1] for match in map(OPERATION.search, names) if match and match[1] != "wait_tensor"]
         listed = ", ".join(called) or "no collective"
         trace.rows.append((trace.now_ns, "compile-schedule", len(names), f"graph {_graph(told)}: {listed}"))

@@ -8,14 +8,14 @@ LLM records nothing, and says nothing of it, unless expert parallelism and atten
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 
-from ..contracts import Reading
+from ..contracts import Columns, Reading
 from ..errors import Unreadable
 from . import _bytes, _expert_rows, _safetensors
 from ._expert_join import LOADS, sum_ranks
@@ -68,6 +68,8 @@ class TrtllmStatistic:
         reading.batches, reading.warnings = _expert_rows.loads(
             counts, steps, layers, source=self.format, rank=reading.rank, top_k=top_k
         )
+        if holes:
+            reading.batches = [(table, _told(columns, named)) for table, columns in reading.batches]
         raw = any(part.ndim == 2 for part in named.values())
         reading.job = {"join": put_together, "picks": raw, "experts": counts.shape[2]}
         if damage or lost:
@@ -146,6 +148,13 @@ def _grid(named: Mapping[tuple[int, int], Array]) -> tuple[Array, Array, Array, 
     for at, below, row in zip(step.tolist(), layer.tolist(), rows.values(), strict=True):
         counts[at, below, : len(row)] = row
     return counts, steps, layers, top_k, counts.shape[0] * counts.shape[1] - len(rows)
+
+
+def _told(columns: Columns, named: Collection[tuple[int, int]]) -> Columns:
+    """Return rows without the zeros that stand where no array was: nobody told that these experts had no token."""
+    place = columns["step"].astype(np.int64) << 16 | columns["layer"]
+    kept = np.isin(place, [step << 16 | layer for step, layer in named]) | (columns["routed_tokens"] > 0)
+    return {name: column[kept] if isinstance(column, np.ndarray) else column for name, column in columns.items()}
 
 
 def _counted(picks: Array) -> Array:

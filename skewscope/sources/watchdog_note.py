@@ -44,4 +44,7 @@ class WatchdogNote:
             "t_ns": [note.dumped_at_ns], "device": f"rank{note.rank}" if note.rank >= 0 else "", "event": "no-progress",
             "code": [code], "message": f"no progress for {note.no_progress_s:g} s",
         }  # fmt: skip
-        return Reading(str(path), self.format, note.rank, events=1, batches=[("events", row)])
+        reading = Reading(str(path), self.format, note.rank, events=1, batches=[("events", row)])
+        if damage:
+            reading.status, reading.error = "partial", damage
+        return reading

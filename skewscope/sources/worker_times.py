@@ -18,6 +18,7 @@ from pyarrow import csv
 from ..contracts import Reading
 from ..errors import Unreadable
 from . import _bytes
+from ._lines import ended
 
 Array = np.ndarray[Any, Any]
 UNIT_NS = 1_000_000
@@ -38,10 +39,10 @@ class WorkerTimes:
 
     def read(self, path: Path) -> Reading:
         """Return `steps` of all workers; raises Unreadable for other tables."""
-        content, damage = _bytes.whole(path)
+        content, damage = ended(*_bytes.whole(path))
         try:
             options = csv.ReadOptions(use_threads=False)
-            table = csv.read_csv(BytesIO(content[: content.rfind(b"\n") + 1]), options)
+            table = csv.read_csv(BytesIO(content), options)
             names = table.column_names
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:  # the latter of a column's name
             raise Unreadable(f"damaged CSV: {damage or error}"[:300]) from None

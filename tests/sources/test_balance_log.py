@@ -2,10 +2,15 @@ import os
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
+from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.balance_log import BalanceLog
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 VLLM = (
     "(EngineCore_DP0 pid=7) INFO 11-21 02:00:0{at} [eplb_state.py:636] EPLB step: {step} for model m/x: "
@@ -126,3 +131,51 @@ def test_numbers_beyond_all_sense_are_left_out(tmp_path):
     recording = read(tmp_path, *broken)
     assert len(recording.tables["balance_reports"]) == 3
     assert any("2 numbers that cannot be a balance are left out" in warning for warning in recording.warnings)
+
+
+AT = int(datetime(2026, 11, 21, 2, tzinfo=UTC).timestamp())
+moments = st.tuples(st.integers(0, 59), st.integers(0, 59))
+
+
+@drawn
+@given(
+    st.lists(st.tuples(st.sampled_from(["vllm", "old", "sglang", "noise"]), moments, st.integers(1, 9999),
+                       st.integers(1, 10**6)), min_size=1, max_size=6), st.booleans(),
+)  # fmt: skip
+def test_every_line_of_vllm_and_sglang_is_a_report(tmp_path, told, prefixed):
+    lines, want, old = [], [], 0
+    for number, (kind, (minute, second), ratio, tokens) in enumerate(told):
+        when, balance = f"02:{minute:02d}:{second:02d}", ratio / 10_000
+        t_ns = (AT + 60 * minute + second) * 10**9
+        head = f"{'(EngineCore_DP0 pid=7) ' * prefixed}INFO 11-21 {when} [eplb_state.py:636] EPLB step:"
+        text = f"avg_tokens={tokens * balance:.2f}, max_tokens={tokens}, balancedness={balance:.4f}"
+        if kind == "vllm":
+            lines.append(f"{head} {number} for model m/\u00fc x: {text}, steps until the next rearrangement: 4")
+            want.append((number, "vllm", balance, round(tokens * balance, 2), tokens, t_ns))
+        elif kind == "old":
+            lines.append(f"{head} {text}")
+            want.append((old, "vllm-old", balance, round(tokens * balance, 2), tokens, t_ns))
+            old += 1
+        elif kind == "sglang":
+            lines.append(f"[2026-11-21 {when} TP0] [Expert Balancedness] forward_pass_id={tokens} "
+                         f"current_pass_balancedness={balance:.4f}")  # fmt: skip
+            want.append((tokens, "sglang", balance, -1, -1, t_ns))
+        else:
+            lines.append(f"INFO 11-21 {when} [a.py:1] balancedness=0.5 \u2028 {text}")
+    path = tmp_path / "server.log"
+    path.write_text("\n".join(lines) + "\n")
+    os.utime(path, (AT + 86_400, AT + 86_400))
+    if not want:
+        with pytest.raises(Unreadable, match="without a line of expert balance"):
+            BalanceLog().read(path)
+        return
+    rows = frame(*BalanceLog().read(path).batches[0]).fillna({"mean_tokens": -1, "max_tokens": -1})
+    names = ["step", "definition", "balance_ratio", "mean_tokens", "max_tokens", "t_ns"]
+    assert sorted(rows[names].itertuples(index=False, name=None)) == sorted(want)
+
+
+def test_half_a_number_at_the_end_is_no_balance(tmp_path):
+    path = tmp_path / "server.log"
+    path.write_text(SGLANG + "\n" + SGLANG[: SGLANG.index("0.620") + 3])
+    reading = BalanceLog().read(path)
+    assert reading.events == 1 and reading.status == "partial" and "no end" in reading.error

@@ -3,12 +3,16 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources._dcgm_names import FIELDS
 from skewscope.sources.dcgm_csv import DcgmCsv
 from skewscope.sources.exposition_page import ExpositionPage
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 T0 = 1_700_000_000
 MONITOR = """#Entity             GPUTL          POWER          TMPTR          SMCLK          XIDER          NOPE
@@ -131,3 +135,37 @@ def test_numbers_names_and_heads_of_fields_are_each_one_s_own():
     assert len({field.number for field in FIELDS}) == len(FIELDS) == len({field.head for field in FIELDS})
     names = [name for field in FIELDS for name in field.names]
     assert len(set(names)) == len(names)
+
+
+METRICS = {
+    "DCGM_FI_DEV_GPU_TEMP": ("temperature_celsius", "sensor=gpu", 1.0),
+    "100": ("clock_hertz", "domain=sm", 1e6), "POWER": ("power_watts", "kind=average", 1.0),
+    "other": ("", "", 0.0),
+}  # fmt: skip
+
+
+@drawn
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(0, 99), st.sampled_from(["n1", "n-2.x"]), st.integers(0, 7)),
+        st.dictionaries(st.sampled_from(list(METRICS)), st.integers(0, 10**6), min_size=1), min_size=1, max_size=5,
+    ),
+    st.permutations(["time", "hostname", "gpu", *METRICS]), st.sampled_from([",", "\t", ";"]),
+    st.sampled_from(["", "N/A", "-"]), st.booleans(),
+)  # fmt: skip
+def test_a_table_in_any_order_holds_what_was_written(tmp_path, told, order, separator, nothing, named):
+    lines, want = [separator.join(order)], []
+    for (second, host, gpu), seen in told.items():
+        cells = {"time": T0 + second, "hostname": host, "gpu": f"GPU {gpu}" if named else gpu} | seen
+        lines.append(separator.join(str(cells.get(head, nothing)) for head in order))
+        want += [((T0 + second) * 10**9, host, f"gpu{gpu}", f"skewscope_gpu_{METRICS[head][0]}", METRICS[head][1],
+                  value * METRICS[head][2]) for head, value in seen.items() if METRICS[head][0]]  # fmt: skip
+    text = "# by hand\n" + "\n".join(lines) + "\n"
+    if not want:
+        with pytest.raises(Unreadable):
+            read(tmp_path, text)
+        return
+    reading = read(tmp_path, text)
+    rows = frame("samples", dict(reading.batches)["samples"])[["t_ns", "node", "device", "metric", "labels", "value"]]
+    assert sorted(rows.itertuples(index=False, name=None)) == sorted(want)
+    assert reading.warnings == ["1 columns without a meaning here (other)"] and reading.status == "ok"

@@ -2,11 +2,16 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
+from skewscope.frames import frame
 from skewscope.moe.loads import of_tables
 from skewscope.sources import gather
 from skewscope.sources.eplb_load_stats import EplbLoadStats
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FIRST, SECOND = [[0, 1, 2, 0], [2, 1, 0, 1]], [[0, 1, 2, 2], [2, 1, 0, 2]]
 LOAD = [[5, 2, 3, 4], [1, 2, 3, 4]]
@@ -91,3 +96,33 @@ def test_tokens_in_empty_slots_are_told(tmp_path):
         warning.endswith("8 tokens went to slots that hold no expert: left out") for warning in recording.warnings
     )
     assert np.array_equal(of_tables(recording.tables)[0].counts, [[[5, 2, 3], [3, 2, 1]]])
+
+
+even = st.lists(st.lists(st.integers(0, 10**6), min_size=4, max_size=4), min_size=2, max_size=2)
+slots = st.lists(st.lists(st.integers(-1, 5), min_size=4, max_size=4), min_size=2, max_size=2)
+
+
+@drawn
+@given(st.lists(st.tuples(st.integers(0, 99), even, slots), min_size=1, max_size=4, unique_by=lambda one: one[0]),
+       st.booleans())  # fmt: skip
+def test_lines_hold_what_was_written(tmp_path, told, backwards):
+    """Slots without an expert are left out, so are layers without any token; a map counts once until another comes."""
+    lines = [line(step, load, table) for step, load, table in told]
+    if backwards:
+        lines = [json.dumps(dict(reversed(json.loads(one).items()))) for one in lines]
+    reading = EplbLoadStats().read(write(tmp_path, *lines))
+    parts = [(name, frame(name, columns)) for name, columns in reading.batches]
+    (loads,) = [rows for name, rows in parts if name == "expert_loads"]
+    busy = {at for _, load, _ in told for at, row in enumerate(load) if any(row)} or {0, 1}
+    columns = ["step", "layer", "slot", "expert", "routed_tokens"]
+    assert sorted(loads[columns].itertuples(index=False, name=None)) == sorted(
+        (step, layer, slot, table[layer][slot], tokens) for step, load, table in told for layer, row in enumerate(load)
+        for slot, tokens in enumerate(row) if layer in busy and table[layer][slot] >= 0
+    )  # fmt: skip
+    maps = [told[at] for at in range(len(told)) if not at or told[at][2] != told[at - 1][2]]
+    found = [list(rows[["step", "layer", "slot", "expert", "rank"]].itertuples(index=False, name=None))
+             for name, rows in parts if name == "expert_placements"]  # fmt: skip
+    assert found == [[(step, layer, slot, table[layer][slot], slot // 2) for layer in range(2) for slot in range(4)]
+                     for step, _, table in maps]  # fmt: skip
+    (balance,) = [rows for name, rows in parts if name == "balance_reports"]
+    assert balance["max_tokens"].tolist() == [max(sum(row[:2]), sum(row[2:])) for _, load, _ in told for row in load]

@@ -2,12 +2,16 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.moe.loads import of_tables
 from skewscope.sources import gather
 from skewscope.sources.expert_array import ExpertArray
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 COUNTS = np.random.default_rng(3).integers(0, 900, (3, 2, 5))
 
@@ -150,3 +154,27 @@ def test_real_shapes_of_affinity(shared):
     (loads,) = of_tables(tables)
     assert loads.total().sum(axis=1).tolist() == [16000] * 32
     assert tables["expert_pairs"].groupby("layer")["routed_tokens"].sum().tolist() == [32000] * 31
+
+
+@drawn
+@given(st.data(), st.sampled_from(["u1", "i2", "i8", "u8", "f4", "f8"]), st.booleans(),
+       st.sampled_from(["npy", "npz", "packed"]))  # fmt: skip
+def test_counts_of_any_type_and_order_come_back(tmp_path, data, kind, turned, form):
+    """Layers without any token are left out; of two axes there is one step."""
+    shape = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
+    size = int(np.prod(shape))
+    counts = np.array(data.draw(st.lists(st.integers(0, 120), min_size=size, max_size=size)), kind).reshape(shape)
+    counts = np.asfortranarray(counts) if turned else counts
+    path = tmp_path / f"chat.{'npy' if form == 'npy' else 'npz'}"
+    if form == "npy":
+        np.save(path, counts)
+    else:
+        (np.savez if form == "npz" else np.savez_compressed)(path, logical_count=counts, other=np.array("ü"))
+    steps = counts.tolist() if counts.ndim == 3 else [counts.tolist()]
+    layers = range(len(steps[0]))
+    busy = {layer for layer in layers if any(any(rows[layer]) for rows in steps)} or set(layers)
+    rows = frame(*ExpertArray().read(path).batches[0])[["step", "layer", "expert", "routed_tokens"]]
+    assert list(rows.itertuples(index=False, name=None)) == [
+        (step, layer, expert, tokens) for step, rows in enumerate(steps) for layer in layers if layer in busy
+        for expert, tokens in enumerate(rows[layer])
+    ]  # fmt: skip

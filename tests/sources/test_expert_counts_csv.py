@@ -1,13 +1,21 @@
+import csv
+import io
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
+from skewscope.frames import frame
 from skewscope.moe.loads import of_tables
 from skewscope.sources import gather
 from skewscope.sources.canonical_table import CanonicalTable
 from skewscope.sources.expert_counts_csv import ExpertCountsCsv
 from skewscope.sources.expert_pairs_csv import ExpertPairsCsv
 from skewscope.sources.step_log import StepLog
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(tmp_path, text, name="chat.csv"):
@@ -124,3 +132,79 @@ def test_real_pairs_of_two_models(shared):
     sums = rows.groupby(["job", "layer", "next_layer"], observed=True)["routed_tokens"].sum()
     assert set(sums["olmoe-1b-7b/c4"]) == {1_671_168} and set(sums["mixtral-8x7b/book"]) == {417_792}
     assert np.array_equal(sums.reset_index()["layer"].unique(), [0, 7])
+
+
+SPELLED = {
+    "layer": ["layer", "layer_id", "Layer_Idx"], "expert": ["expert", "expert_id", "logical_expert"],
+    "tokens": ["tokens", "count", "load"], "step": ["step", "iteration"], "rank": ["ep_rank"],
+}  # fmt: skip
+cells = st.tuples(st.integers(0, 99), st.integers(0, 63), st.integers(0, 9), st.integers(0, 7))
+workloads = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\u2028\u2029"), max_size=3)
+
+
+@drawn
+@given(st.dictionaries(cells, st.integers(0, 2**52), min_size=1, max_size=8), st.data(), workloads, st.booleans())
+def test_a_row_per_expert_holds_what_was_written(tmp_path, counts, data, model, bom):
+    names = {what: data.draw(st.sampled_from(spellings)) for what, spellings in SPELLED.items()}
+    order = data.draw(st.permutations([*SPELLED, "model"]))
+    place = io.StringIO(newline="")
+    out = csv.writer(place)
+    out.writerow([names.get(what, what) for what in order])
+    for (layer, expert, step, rank), tokens in counts.items():
+        told = {"layer": layer, "expert": expert, "step": step, "rank": rank, "tokens": tokens, "model": model}
+        out.writerow([told[what] for what in order])
+    path = write(tmp_path, "\ufeff" * bom + place.getvalue())
+    found = frame(*ExpertCountsCsv().read(path).batches[0])
+    columns = ["layer", "expert", "step", "rank", "routed_tokens"]
+    rows = sorted(found[columns].itertuples(index=False, name=None))
+    assert rows == sorted((*cell, tokens) for cell, tokens in counts.items())
+    assert set(found["job"]) == {model or "chat"}
+
+
+@drawn
+@given(st.integers(2, 5).flatmap(lambda width: st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 9), st.lists(st.integers(0, 10**6), min_size=width, max_size=width)),
+    min_size=1, max_size=4, unique_by=lambda row: row[:2])), st.randoms(use_true_random=False))  # fmt: skip
+def test_a_column_per_expert_in_any_order_holds_what_was_written(tmp_path, told, chance):
+    width = len(told[0][2])
+    order = ["iteration", "layer_idx", *map(str, range(width))]
+    chance.shuffle(order)
+    lines = [order]
+    for step, layer, row in told:
+        cells = {"iteration": step, "layer_idx": layer} | {str(at): one for at, one in enumerate(row)}
+        lines.append([str(cells[name]) for name in order])
+    path = write(tmp_path, "".join(",".join(line) + "\n" for line in lines))
+    found = frame(*ExpertCountsCsv().read(path).batches[0])[["step", "layer", "expert", "routed_tokens"]]
+    assert sorted(found.itertuples(index=False, name=None)) == sorted(
+        (step, layer, expert, tokens) for step, layer, row in told for expert, tokens in enumerate(row)
+    )
+
+
+@drawn
+@given(st.dictionaries(st.tuples(*[st.integers(0, 99)] * 4), st.integers(0, 2**52), min_size=1, max_size=8),
+       st.permutations(["layer_a", "layer_b", "expert_a", "expert_b", "count", "domain"]))  # fmt: skip
+def test_pairs_hold_what_was_written(tmp_path, pairs, order):
+    lines = [order]
+    for (layer, next_layer, expert, next_expert), tokens in pairs.items():
+        told = {"layer_a": layer, "layer_b": next_layer, "expert_a": expert, "expert_b": next_expert, "count": tokens}
+        lines.append([str(told.get(name, "d")) for name in order])
+    reading = ExpertPairsCsv().read(write(tmp_path, "".join(",".join(line) + "\n" for line in lines)))
+    found = frame(*reading.batches[0])
+    columns = ["layer", "next_layer", "expert", "next_expert", "routed_tokens"]
+    rows = sorted(found[columns].itertuples(index=False, name=None))
+    assert rows == sorted((*cell, tokens) for cell, tokens in pairs.items()) and set(found["job"]) == {"d"}
+
+
+@pytest.mark.parametrize("model", ["00", "NA", "null", "1e3", "true", "2026-01-05"])
+@pytest.mark.parametrize("head", ["model", "Model", '"model"', " model"])
+def test_a_model_is_called_as_it_is_written(tmp_path, model, head):
+    path = write(tmp_path, f"layer,expert,count,{head}\n0,1,130,{model}\n")
+    assert set(frame(*ExpertCountsCsv().read(path).batches[0])["job"]) == {model}
+
+
+@pytest.mark.parametrize("reader", [ExpertCountsCsv, ExpertPairsCsv])
+def test_a_last_row_without_an_end_may_be_half_a_number(tmp_path, reader):
+    head = "layer,expert,count" if reader is ExpertCountsCsv else "layer_a,expert_a,layer_b,expert_b,count"
+    row = "0,1,130" if reader is ExpertCountsCsv else "0,1,2,3,130"
+    reading = reader().read(write(tmp_path, f"{head}\n{row}\n{row[:-1]}"))
+    assert reading.batches[0][1]["routed_tokens"].tolist() == [130] and reading.status == "partial"

@@ -1,10 +1,15 @@
 import json
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.expert_map import ExpertMap
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ROWS = [[0, 1, 2, 0], [2, 1, 0, 1]]
 
@@ -66,3 +71,33 @@ def test_what_is_no_map_is_refused(tmp_path, text, match):
                                   b"\0initial_global_assignments:", b'{"layer_list": []}'])  # fmt: skip
 def test_other_documents_are_not_claimed(text):
     assert ExpertMap().sniff(text, "x.yaml") == 0
+
+
+maps = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2)).flatmap(
+    lambda shape: st.lists(
+        st.lists(st.integers(0, 500), min_size=shape[1] * shape[2], max_size=shape[1] * shape[2]),
+        min_size=shape[0], max_size=shape[0],
+    ).map(lambda rows: (rows, shape[2]))
+)  # fmt: skip
+
+
+@drawn
+@given(maps, st.sampled_from(["sglang", "vllm", "ascend", "yaml", "blocks"]))
+def test_each_slot_comes_back_from_every_form(tmp_path, drawn_map, form):
+    table, ranks = drawn_map
+    first = 0 if form == "sglang" else 3
+    named = {first + at: row for at, row in enumerate(table)}
+    text = {
+        "sglang": lambda: json.dumps({"note": "ü", "physical_to_logical_map": table}),
+        "vllm": lambda: json.dumps({"initial_global_assignments": dict(sorted(named.items(), reverse=True))}),
+        "ascend": lambda: json.dumps(ascend(table, ranks)),
+        "yaml": lambda: yaml.safe_dump({"initial_global_assignments": named}, default_flow_style=None),
+        "blocks": lambda: yaml.safe_dump({"initial_global_assignments": named}, default_flow_style=False),
+    }[form]()
+    path = tmp_path / "map.any"
+    path.write_text(text)
+    size = len(table[0]) // ranks
+    want = [(first + layer, slot, expert, slot // size if form == "ascend" else -1)
+            for layer, row in enumerate(table) for slot, expert in enumerate(row)]  # fmt: skip
+    found = frame(*ExpertMap().read(path).batches[0])[["layer", "slot", "expert", "rank"]]
+    assert list(found.itertuples(index=False, name=None)) == want

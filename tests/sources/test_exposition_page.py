@@ -2,12 +2,16 @@ import gzip
 import os
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope import commands
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.exposition_page import ExpositionPage
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 T0 = 1_700_000_000
 OWN = """# HELP skewscope_gpu_power_watts Power drawn
@@ -295,3 +299,29 @@ def test_pages_can_be_converted_and_analysed(tmp_path, capsys):
     assert "samples.parquet  6 rows" in capsys.readouterr().out
     assert commands.main(["analyze", str(tmp_path / "out")]) == 0
     assert "files read: canonical-table" in capsys.readouterr().out
+
+
+label_texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="[]:"), max_size=4)
+pages = st.dictionaries(
+    st.tuples(st.integers(0, 7), label_texts), st.tuples(st.integers(0, 120), st.integers(0, 10**9)), min_size=1,
+    max_size=6,
+)  # fmt: skip
+
+
+@drawn
+@given(pages, st.booleans(), st.booleans())
+def test_series_of_the_exporter_hold_what_was_written(tmp_path, told, in_line, openmetrics):
+    """A host may be called anything, but brackets and a colon are those of a port; times are in lines or the name."""
+    lines, want = ["# TYPE DCGM_FI_DEV_GPU_TEMP gauge"], []
+    for (gpu, host), (degrees, second) in told.items():
+        escaped = host.replace("\\", r"\\").replace('"', r"\"")
+        when = 1_700_000_000 + second
+        stamp = f" {when}" if openmetrics else f" {when}000"
+        lines.append(f'DCGM_FI_DEV_GPU_TEMP{{Hostname="{escaped}",gpu="{gpu}"}} {degrees}' + stamp * in_line)
+        want.append(((when if in_line else 1_700_000_015) * 10**9, host or "n5", f"gpu{gpu}", float(degrees)))
+    path = tmp_path / "dcgm-n5-1700000015.prom"
+    path.write_text("\n".join([*lines, "# EOF" if openmetrics else ""]) + "\n")
+    reading = ExpositionPage().read(path)
+    rows = frame(*reading.batches[0])[["t_ns", "node", "device", "value"]]
+    found = sorted(rows.itertuples(index=False, name=None))
+    assert found == sorted(want) and reading.status == "ok"

@@ -1,10 +1,14 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.job_file import JobFile
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read(folder, text, name="job.json"):
@@ -37,3 +41,39 @@ def test_labels_are_not_jobs():
     assert JobFile().sniff(b'{"culprit_ranks": [5], "world_size": 8, "ranks": 8}', "truth.json") == 0.0
     assert JobFile().sniff(b'{"world_size": 8, "ranks": []}', "x") > 0.5
     assert JobFile().sniff(b"world_size: 8\ndp_size: 8\n", "meta.yaml") > 0.5
+
+
+@drawn
+@given(
+    st.dictionaries(st.integers(0, 99), st.tuples(st.text(max_size=6), st.integers(-1, 15)), max_size=5),
+    st.dictionaries(st.sampled_from(["dp", "tp", "pp", "ep", "cp", "vpp"]), st.none() | st.integers(-1, 64)),
+    st.integers(1, 1 << 24), st.none() | st.integers(1, 99), st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_a_job_holds_what_was_written(tmp_path, places, axes, world, microbatches, chance):
+    ranks = [{"local_rank": gpu, "host": host, "rank": rank} for rank, (host, gpu) in places.items()]
+    told = [
+        ("world_size", world),
+        ("parallelism", axes),
+        ("microbatches", microbatches),
+        ("model", {"ü": []}),
+        ("ranks", ranks),
+    ]
+    chance.shuffle(told)
+    reading = read(tmp_path, json.dumps(dict(told)))
+    known = {axis: size for axis, size in axes.items() if size and size > 0 and axis != "vpp"}
+    assert reading.world_size == world and reading.job["parallelism"] == known
+    assert reading.job["hosts"] == {rank: host for rank, (host, _) in places.items()}
+    assert reading.job.get("microbatches") == microbatches
+    rows = frame(*reading.batches[0])[["rank", "node", "gpu"]].values.tolist() if places else []
+    assert rows == [[rank, host, gpu] for rank, (host, gpu) in places.items()]
+
+
+@drawn
+@given(st.integers(1, 4096), st.permutations(["dp", "pp", "tp", "ep"]), st.integers(1, 999), st.booleans())
+def test_flat_yaml_in_any_order_holds_what_was_written(tmp_path, world, axes, size, noted):
+    note = "  # as planned" if noted else ""
+    lines = [f"{axis}_size: {size + at}{note}" for at, axis in enumerate(axes)]
+    lines.insert(size % 4, f"world_size:  {world}{note}")
+    reading = read(tmp_path, "\n".join(["trial_name: 7B", *lines]), "meta.yaml")
+    assert reading.world_size == world
+    assert reading.job["parallelism"] == {axis: size + at for at, axis in enumerate(axes)}

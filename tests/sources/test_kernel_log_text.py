@@ -3,7 +3,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skewscope import commands, kernel_messages
@@ -11,6 +11,8 @@ from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import _kernel_log_times, gather
 from skewscope.sources.kernel_log_text import NO_YEAR, NO_ZONE, KernelLogText
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 WRITTEN = datetime(2025, 2, 15, tzinfo=UTC)
 XID = "NVRM: Xid (PCI:0000:1b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
@@ -92,7 +94,7 @@ def test_years_run_over_new_year(tmp_path):
     lines = [f"{when} n7 kernel: NVRM: Xid (PCI:0000:1b:00): {code}, x" for when, code in (
         ("Dec 30 10:00:00", 1), ("Dec 31 10:00:00", 2), ("Jan  2 10:00:00", 3), ("Jan  1 23:00:00", 4),
         ("Feb 29 10:00:00", 5))]  # fmt: skip
-    reading = read(tmp_path, "\n".join(lines), written=datetime(2024, 3, 1, tzinfo=UTC))
+    reading = read(tmp_path, "\n".join(lines) + "\n", written=datetime(2024, 3, 1, tzinfo=UTC))
     years = [datetime.fromtimestamp(t_ns / 1e9, UTC).year for t_ns in events(reading)["t_ns"]]
     assert years == [2023, 2023, 2024, 2024, 2024] and reading.warnings == [NO_YEAR, NO_ZONE]
 
@@ -230,3 +232,41 @@ def test_a_log_alone_can_be_converted_and_analysed(tmp_path, capsys):
     assert "events.parquet  1 rows" in capsys.readouterr().out
     assert commands.main(["analyze", str(tmp_path / "n5.dmesg.txt")]) == 0
     assert "1 of 1 files read: kernel-log-text" in capsys.readouterr().out
+
+
+ISO, EPOCH, BOOT = "iso", "epoch", "boot"
+messages = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=5)
+
+
+@drawn
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from([ISO, EPOCH, BOOT]), st.sampled_from(["n7", "a-b.c"]),
+                       st.integers(0, 255), st.integers(1, 78), messages), min_size=1, max_size=5),
+    st.sampled_from(["\n", "\r\n"]),
+)  # fmt: skip
+def test_every_xid_holds_what_was_written(tmp_path, told, line_end):
+    """Lines without a time of day keep that since boot in the message; those between are of no concern."""
+    lines, want = [], []
+    for second, form, host, bus, code, word in told:
+        text = f"NVRM: Xid (PCI:0000:{bus:02x}:00): {code}, {word}"
+        moment = datetime.fromtimestamp(1_739_500_000 + second, UTC)
+        head = {ISO: f"{moment:%Y-%m-%dT%H:%M:%S}+00:00 {host} kernel: ", BOOT: f"[{second:5d}.250000] ",
+                EPOCH: f"{1_739_500_000 + second}.000000 {host} kernel: "}[form]  # fmt: skip
+        lines += [head + text, head + "usb 1-1: new device"]
+        t_ns, node = (-1, "") if form == BOOT else ((1_739_500_000 + second) * 10**9, host)
+        since = f"[{second}.250000 s after boot] " if form == BOOT else ""
+        want.append((t_ns, node, f"0000:{bus:02x}:00", "xid", code, since + text))
+    nodes = [node for _, node, *_ in want if node] or ["n5"]
+    reading = read(tmp_path, line_end.join(lines) + line_end)
+    rows = events(reading)[["t_ns", "node", "device", "event", "code", "message"]]
+    assert list(rows.itertuples(index=False, name=None)) == [
+        (t_ns, node or nodes[0], *rest) for t_ns, node, *rest in want
+    ]
+
+
+def test_half_a_code_at_the_end_is_no_event(tmp_path):
+    text = f"[  123.500000] {XID}\n[  124.500000] NVRM: Xid (PCI:0000:1b:00): 31"
+    reading = read(tmp_path, text)
+    assert events(reading)["code"].tolist() == [79] and reading.status == "partial"
+    with pytest.raises(Unreadable, match="no end"):
+        read(tmp_path, XID)

@@ -2,12 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.analysis import analyze
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.nccl_debug_log import NcclDebugLog
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ROOMS = ("coll-missing-rank", "coll-hang", "coll-desync", "coll-late-rank", "nic-link-down",
          "rdma-retry-exhausted", "nic-driver-fault")  # fmt: skip
@@ -196,7 +200,7 @@ def test_a_watchdog_tells_process_groups_apart(tmp_path):
             f"work: {seq}, last enqueued NCCL work: 7755, last completed NCCL work: 7752."
         )
     path = tmp_path / "x.log"
-    path.write_text("epoch 1\n" * 20 + "\n".join(lines))
+    path.write_text("epoch 1\n" * 20 + "\n".join(lines) + "\n")
     assert NcclDebugLog().sniff(path.read_bytes(), "") == 0.6
     rows = tables(path)[1]["collectives"].sort_values(["rank", "seq"])
     assert rows[["rank", "group", "seq", "op"]].values.tolist() == [
@@ -354,3 +358,30 @@ def test_the_format_is_found(tmp_path):
     job = Job()
     job.calls(2)
     assert {item.format for item in gather([job.files(Path(tmp_path))], workers=1).inputs} == {"nccl-debug-log"}
+
+
+CALLS = st.tuples(st.sampled_from(["AllReduce", "AllGather"]), st.integers(1, 10**9), st.sampled_from([(7, 4), (9, 2)]))
+
+
+@drawn
+@given(st.lists(CALLS, min_size=1, max_size=5), st.integers(2, 4), st.randoms(use_true_random=False),
+       st.sampled_from(["\n", "\r\n"]))  # fmt: skip
+def test_calls_come_back_however_the_ranks_lines_are_mixed(tmp_path, calls, ranks, chance, line_end):
+    job = Job(ranks=ranks)
+    for number, (name, count, (kind, _)) in enumerate(calls):
+        for rank in range(ranks):
+            job.call(rank, number, name, count, kind)
+    waiting = {rank: list(lines) for rank, lines in job.lines.items()}
+    mixed = []
+    while left := [rank for rank, lines in waiting.items() if lines]:
+        mixed.append(waiting[chance.choice(left)].pop(0))
+    path = tmp_path / "job.log"
+    path.write_bytes("".join(line + line_end for line in mixed).encode())
+    reading, made = tables(path)
+    rows = made["collectives"][["rank", "op", "message_bytes", "state"]].itertuples(index=False, name=None)
+    op = {"AllReduce": "all_reduce", "AllGather": "all_gather"}
+    assert sorted(rows) == sorted((rank, op[name], count * size, "completed")
+                                  for rank in range(ranks) for name, count, (_, size) in calls)  # fmt: skip
+    seqs = made["collectives"].groupby("rank", observed=True)["seq"].apply(list)
+    assert all(len(set(one)) == len(one) or len({name for name, *_ in calls}) > 1 for one in seqs)
+    assert reading.world_size == ranks and sorted(made["ranks"]["rank"]) == list(range(ranks))

@@ -4,10 +4,14 @@ import gzip
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.nccl_inspector import NcclInspector
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 START_US = 1_752_867_229_235_059
 
@@ -110,3 +114,31 @@ def test_without_a_call_it_is_unreadable(tmp_path, text):
     path.write_text(text)
     with pytest.raises(Unreadable):
         NcclInspector().read(path)
+
+
+OPS = {"AllReduce": "all_reduce", "ReduceScatter": "reduce_scatter", "AllGather": "all_gather"}
+
+
+@drawn
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(list(OPS)), st.integers(0, 10**6), st.integers(1, 10**9),
+                       st.integers(0, 2**40), st.none() | st.integers(0, 10**6)), min_size=1, max_size=6),
+    st.tuples(*[st.integers(0, 63)] * 3), st.booleans(),
+)  # fmt: skip
+def test_every_call_comes_back_with_its_communicator(tmp_path, calls, ranks, backwards):
+    records, want = [], []
+    for comm, coll, number, spent, size, began in calls:
+        trace = {} if began is None else {"event_trace_ts": {"coll_start_ts": START_US + began}}
+        records.append(record(number, rank=ranks[comm], n_ranks=8 << comm, comm=f"0x{comm}", coll=coll,
+                              spent_us=spent / 8, coll_msg_size_bytes=size, **trace))  # fmt: skip
+        ready_ns = -1 if began is None else (START_US + began) * 1000
+        want.append((f"0x{comm}", OPS[coll], number, 8 << comm, size, spent * 125, ready_ns))
+    if backwards:
+        records = [dict(reversed(one.items())) for one in records]
+    reading = NcclInspector().read(written(tmp_path, records))
+    rows = frame(*reading.batches[0])
+    columns = ["group", "op", "seq", "group_size", "message_bytes", "duration_ns", "ready_ns"]
+    assert list(rows[columns].itertuples(index=False, name=None)) == want
+    largest = max(comm for comm, *_ in calls)
+    assert (reading.rank, reading.world_size) == (ranks[largest], 8 << largest)
+    assert set(rows["rank"]) == {ranks[largest]} and set(rows["op_class"]) == {OPS[coll] for _, coll, *_ in calls}

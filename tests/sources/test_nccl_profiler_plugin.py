@@ -5,10 +5,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.nccl_profiler_plugin import NcclProfilerPlugin
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 DATA = Path(__file__).parents[2] / "../shared/data/nccl-profiler-plugin-traces"
 RECORDER = DATA / "trace-2762285-allreduce-single-node-4gpu.jsonl.gz"
@@ -87,3 +91,29 @@ def test_without_a_call_it_is_unreadable(tmp_path, text):
     path.write_text(text)
     with pytest.raises(Unreadable):
         NcclProfilerPlugin().read(path)
+
+
+spans = st.tuples(st.integers(1, 999), st.integers(0, 999))
+
+
+@drawn
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 10**6), spans, st.lists(spans, max_size=3)), min_size=1,
+                max_size=5), st.booleans())  # fmt: skip
+def test_a_call_spans_its_children_whoever_comes_first_in_the_file(tmp_path, told, backwards):
+    lines, want = [], []
+    for at, (rank, count, (enqueued, length), children) in enumerate(told):
+        begin, name = 10_000.0 * (at + 1), f"0x{at % 2}"  # addresses are used again
+        details = {"func": "AllReduce", "seq": at, "count": count, "dtype": "ncclFloat32"}
+        lines.append(line("Coll", begin, begin + length, eventAddr=name, details=details, rank=rank))
+        starts = [begin + enqueued + start for start, _ in children]
+        ends = [start + took for start, (_, took) in zip(starts, children, strict=True)]
+        lines += [line("KernelCh", start, end, parentObj=name) for start, end in zip(starts, ends, strict=True)]
+        times = [begin, min(starts, default=-0.001), max(ends, default=-0.001)]
+        want.append((rank, at, count * 4, *(round(time * 1000) for time in times)))
+    path = tmp_path / "trace.jsonl"
+    path.write_text("\n".join(reversed(lines) if backwards else lines) + "\n")
+    reading = NcclProfilerPlugin().read(path)
+    rows = frame(*reading.batches[0])[["rank", "seq", "message_bytes", "ready_ns", "start_ns", "end_ns"]]
+    assert sorted(rows.itertuples(index=False, name=None)) == sorted(want)
+    ranks = {rank for rank, *_ in told}
+    assert reading.rank == (ranks.pop() if len(ranks) == 1 else -1) and reading.status == "ok"

@@ -1,7 +1,10 @@
+import gzip
 import json
 import os
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.analysis import analyze
 from skewscope.errors import Unreadable
@@ -9,6 +12,8 @@ from skewscope.frames import frame
 from skewscope.ras_report import reports
 from skewscope.sources import gather
 from skewscope.sources.nccl_ras import NcclRas
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 ROOMS = ("coll-missing-rank", "coll-hang", "coll-desync", "coll-late-rank")
 HEAD = """NCCL version 2.30.7 compiled with CUDA 12.8
@@ -247,3 +252,28 @@ def test_what_is_no_report_is_unreadable(tmp_path, text):
     path.write_text(text)
     with pytest.raises(Unreadable):
         NcclRas().read(path)
+
+
+@drawn
+@given(st.dictionaries(st.integers(0, 7), st.integers(0, 10**9), min_size=1, max_size=8), st.booleans())
+def test_calls_of_a_report_are_those_that_it_tells(tmp_path, counts, packed):
+    """Every rank launched two broadcasts more; ranks two calls ahead or more wait for the last."""
+    counts = dict(zip(range(len(counts)), counts.values(), strict=True))
+    (path,) = [tmp_path / "report0.txt"]
+    path.write_bytes(gzip.compress(report(counts).encode()) if packed else report(counts).encode())
+    reading = NcclRas().read(path)
+    made = [frame(table, columns) for table, columns in reading.batches if table == "collectives"]
+    found = sorted(made[0][["rank", "seq", "state"]].itertuples(index=False, name=None))
+    low, high = min(counts.values()), max(counts.values())
+    assert found == [(rank, calls + 2, "scheduled" if high - low >= 2 and calls > low else "completed")
+                     for rank, calls in sorted(counts.items())]  # fmt: skip
+    assert reading.world_size == len(counts) and bool(reading.warnings) == (high - low == 1)
+
+
+def test_line_ends_of_a_terminal_do_not_hide_processes(tmp_path):
+    """`kubectl exec -t` ends lines as Windows does; what a text says of a process is cut as any other."""
+    line = "[2025-12-19 13:20:27] PEER_DEAD: Process 42 on node n7 managing GPUs 0 died"
+    (tmp_path / "m.txt").write_bytes(f"RAS Monitor Mode\r\n{line}\r\n{line[:70]}".encode())
+    reading = NcclRas().read(tmp_path / "m.txt")
+    (row,) = frame(*reading.batches[0])[["node", "message"]].itertuples(index=False, name=None)
+    assert row == ("n7", "Process 42 on node n7 managing GPUs 0 died") and reading.status == "partial"

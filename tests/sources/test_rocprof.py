@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sqlite3
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
@@ -337,3 +339,26 @@ def test_arbitrary_bytes_never_crash(tmp_path_factory, texts, noise, at, which, 
         tables(Rocprof().read_detail(path))
     except Unreadable:
         pass
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.text("abü,\"<>() ", max_size=4), st.integers(1, 10**15), st.integers(0, 10**6),
+                       st.integers(1, 99)), min_size=1, max_size=5),
+    st.permutations(["Kernel_Name", "Start_Timestamp", "End_Timestamp", "Stream_Id", "Agent_Id", "Kind"]),
+)  # fmt: skip
+def test_kernels_of_a_csv_in_any_order_hold_what_was_written(tmp_path, told, order):
+    place = io.StringIO(newline="")
+    out = csv.writer(place)
+    out.writerow(order)
+    for name, start, took, stream in told:
+        cells = {"Kernel_Name": f"k{name}k", "Start_Timestamp": start, "End_Timestamp": start + took,
+                 "Stream_Id": stream, "Agent_Id": "Agent 3", "Kind": "KERNEL_DISPATCH"}  # fmt: skip
+        out.writerow([cells[head] for head in order])
+    path = tmp_path / "70_kernel_trace.csv"
+    path.write_text(place.getvalue())
+    reading = Rocprof().read(path)
+    rows = frame(*next(batch for batch in reading.batches if batch[0] == "ops"))
+    found = rows[["name", "start_ns", "end_ns", "stream"]].itertuples(index=False, name=None)
+    assert sorted(found) == sorted((f"k{name}k", start, start + took, stream) for name, start, took, stream in told)
+    assert reading.status == "ok" and reading.events == len(told)

@@ -2,15 +2,21 @@
 
 import gzip
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
+from skewscope.frames import frame
 from skewscope.moe.loads import of_tables
 from skewscope.sources import gather
 from skewscope.sources.route_log import RouteLog
 from skewscope.sources.router_trace import RouterTrace
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def line(step, layer, picks, **more):
@@ -114,3 +120,59 @@ def test_a_real_log_without_its_warm_up(shared):
     assert any(told in warning for warning in recording.warnings)
     raw = [json.loads(text) for text in gzip.decompress(path.read_bytes()).splitlines()[1:]]
     assert sum(row["topk_ids"] == [43, 5, 7, 58] for row in raw) == 16384
+
+
+layer_picks = st.lists(st.lists(st.integers(0, 9), min_size=2, max_size=2), min_size=1, max_size=4)
+
+
+@drawn
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), layer_picks, st.booleans()), min_size=1, max_size=6),
+    st.integers(-1, 9), st.booleans(),
+)  # fmt: skip
+def test_picks_of_a_trace_are_all_counted(tmp_path, told, rank, backwards):
+    """Of other stages nothing is; experts up to the highest one are listed, also with no token at all."""
+    kept = [(step, layer, picks) for step, layer, picks, other in told if not other]
+    lines = [line(step, layer, picks, rank=rank, stage="post" if other else "pre_dispatch", note="\u00fc")
+             for step, layer, picks, other in told]  # fmt: skip
+    if backwards:
+        lines = [json.dumps(dict(reversed(json.loads(one).items()))) for one in lines]
+    path = write(tmp_path, *lines)
+    if not kept:
+        with pytest.raises(Unreadable):
+            RouterTrace().read(path)
+        return
+    reading = RouterTrace().read(path)
+    counts = Counter((step, layer, expert) for step, layer, picks in kept for row in picks for expert in row)
+    rows = frame(*reading.batches[0])
+    counted = rows[["step", "layer", "expert", "routed_tokens"]].itertuples(index=False, name=None)
+    found = {tuple(key): tokens for *key, tokens in counted if tokens}
+    assert found == counts and reading.rank == rank and set(rows["rank"]) == {rank} and set(rows["phase"]) == {"train"}
+    assert len(reading.warnings) == any(other for *_, other in told)
+
+
+@drawn
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.text(max_size=2), st.integers(0, 3),
+                       st.lists(st.integers(0, 9), min_size=2, max_size=2)),
+             min_size=1, max_size=8, unique_by=lambda route: route[:3]),
+)  # fmt: skip
+def test_routes_are_all_counted_and_paired_by_their_token(tmp_path, told):
+    lines = [json.dumps({"topk_ids": ids, "token_idx": token, "req_id": request, "layer": layer, "type": "route"})
+             for layer, request, token, ids in told]  # fmt: skip
+    path = write(tmp_path, json.dumps({"type": "meta", "model_id": "m"}), *lines, name="moe_routes.jsonl")
+    reading = RouteLog().read(path)
+    parts = {name: frame(name, columns) for name, columns in reading.batches}
+    loads = parts["expert_loads"][["layer", "expert", "routed_tokens"]].itertuples(index=False, name=None)
+    counts = Counter((layer, expert) for layer, _, _, ids in told for expert in ids)
+    assert {(layer, expert): tokens for layer, expert, tokens in loads if tokens} == counts
+    by_token = {(layer, request, token): ids for layer, request, token, ids in told}
+    layers = sorted({layer for layer, *_ in told})
+    following = dict(zip(layers, layers[1:], strict=False))
+    pairs = Counter(
+        (layer, following[layer], one, other) for (layer, request, token), ids in by_token.items()
+        for one in ids for other in by_token.get((following.get(layer), request, token), ())
+    )  # fmt: skip
+    columns = ["layer", "next_layer", "expert", "next_expert", "routed_tokens"]
+    rows = parts["expert_pairs"][columns].itertuples(index=False, name=None) if "expert_pairs" in parts else ()
+    assert {tuple(key): tokens for *key, tokens in rows} == pairs and reading.events == len(told)

@@ -1,11 +1,15 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.slurm_accounting import SlurmAccounting
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 TEXT = """JobID|JobName|User|State|ExitCode|NodeList|Start|End|
 101|train|ada|FAILED|1:0|n[01-02]|2026-01-05T10:00:00|2026-01-05T11:00:00|
@@ -65,3 +69,73 @@ def test_nothing_usable_is_unreadable(tmp_path, text):
 def test_a_week_of_it_is_a_recording(tmp_path):
     (tmp_path / "sacct.txt").write_text(TEXT)
     assert len(gather([tmp_path], workers=1).tables["attempts"]) == 6
+
+
+STATES = {"FAILED": "failed", "CANCELLED by 1000": "cancelled", "NODE_FAIL": "node-fail", "COMPLETED": "completed"}
+free_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="|\r\n\0"), max_size=4)
+accounts = st.dictionaries(
+    st.integers(1, 99),
+    st.lists(
+        st.tuples(st.integers(1, 10**6), st.none() | st.integers(0, 10**6), st.sampled_from(list(STATES)),
+                  st.integers(0, 255), st.integers(0, 31), st.integers(1, 3), free_text),
+        min_size=1, max_size=3, unique_by=lambda job: job[0],
+    ), min_size=1, max_size=4,
+)  # fmt: skip
+
+
+def attempts(accounted):
+    """Return the rows that jobs with their attempts stand for: one a host, attempts in the order of their starts."""
+    return sorted(
+        (str(job), number, f"n{host:02d}", user, STATES[state], 128 + signal if signal else code,
+         (1_767_607_200 + start) * 10**9, -1 if took is None else (1_767_607_200 + start + took) * 10**9)
+        for job, tries in accounted.items()
+        for number, (start, took, state, code, signal, count, user) in enumerate(sorted(tries, key=lambda one: one[0]))
+        for host in range(1, count + 1)
+    )  # fmt: skip
+
+
+@drawn
+@given(accounts, st.permutations(["JobID", "State", "NodeList", "Start", "End", "User", "ExitCode", "JobName"]),
+       st.booleans())  # fmt: skip
+@example(
+    {1: [(1, None, "FAILED", 0, 0, 1, "\u2028")]},
+    ["JobID", "State", "NodeList", "Start", "End", "User", "ExitCode", "JobName"],
+    False,
+)
+def test_parsable_text_holds_what_was_written(tmp_path, accounted, head, trailing):
+    lines = [head]
+    for job, tries in accounted.items():
+        for start, took, state, code, signal, count, user in tries:
+            begin = 1_767_607_200 + start
+            told = {"JobID": job, "State": state, "NodeList": f"n[01-{count:02d}]", "Start": begin, "User": user,
+                    "End": "Unknown" if took is None else begin + took, "ExitCode": f"{code}:{signal}",
+                    "JobName": f"a\"\u2028\x85{user}"}  # fmt: skip
+            lines += [[told[name] for name in head], [f"{job}.batch" if name == "JobID" else "" for name in head]]
+    path = tmp_path / "sacct.txt"
+    path.write_text("".join("|".join(map(str, cells)) + "|" * trailing + "\n" for cells in lines))
+    reading, rows = told_rows(path)
+    assert rows == attempts(accounted) and not reading.warnings and reading.status == "ok"
+
+
+@drawn
+@given(accounts, st.booleans())
+def test_json_holds_what_was_written(tmp_path, accounted, plain):
+    def number(value):
+        return value if plain else {"set": True, "infinite": False, "number": value}
+
+    jobs = [
+        {"job_id": job, "user": user, "nodes": f"n[01-{count:02d}]", "state": {"current": [state.split()[0]]},
+         "exit_code": {"return_code": number(code), "signal": {"id": number(signal)}},
+         "time": {"start": number(1_767_607_200 + start),
+                  "end": number(0 if took is None else 1_767_607_200 + start + took)}}
+        for job, tries in accounted.items() for start, took, state, code, signal, count, user in tries
+    ]  # fmt: skip
+    path = tmp_path / "jobs.json"
+    path.write_text(json.dumps({"meta": {"slurm": {}}, "jobs": jobs}))
+    assert told_rows(path)[1] == attempts(accounted)
+
+
+def told_rows(path):
+    reading, rows = told(path)
+    names = ["submission", "attempt", "node", "user", "state", "exit_code", "start_ns", "end_ns"]
+    return reading, sorted(rows[names].itertuples(index=False, name=None))

@@ -1,13 +1,18 @@
 import gzip
 import json
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import concat, frame
 from skewscope.sources.step_log import StepLog
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 DATA = Path(__file__).parents[2] / "../shared/data/real-jobs"
 T0 = 1_700_000_000_000_000_000
@@ -75,8 +80,10 @@ def test_disorder_is_sorted_and_doubles_keep_the_later(tmp_path):
 
 
 def test_csv_and_many_ranks_in_one_file(tmp_path):
-    text = "global_step,rank,hostname,timestamp,step_time_s,fwd_s\n" + "\n".join(
-        f"{step},{rank},n{rank},{1_700_000_000 + step},1.0,0.25" for step in range(3) for rank in range(2)
+    text = (
+        "global_step,rank,hostname,timestamp,step_time_s,fwd_s\n"
+        + "\n".join(f"{step},{rank},n{rank},{1_700_000_000 + step},1.0,0.25" for step in range(3) for rank in range(2))
+        + "\n"
     )
     reading = read(tmp_path, text, "steps.csv")
     found = rows(reading)
@@ -129,3 +136,71 @@ def test_real_log():
     found = rows(StepLog().read(path))
     whole = found[found["phase"] == "step"]
     assert len(whole) == 34 and np.median(whole["end_ns"] - whole["start_ns"]) == pytest.approx(243.5e6, rel=0.02)
+
+
+PHASES = {"data_us": "data", "forward_us": "forward", "bwd_us": "backward", "opt_us": "optimizer"}
+lengths_us = st.dictionaries(st.sampled_from(list(PHASES)), st.integers(1, 900))
+log_lines = st.dictionaries(
+    st.tuples(st.integers(0, 3), st.integers(0, 99)),
+    st.tuples(st.integers(0, 10**15), st.integers(1, 10**6), st.none() | st.integers(0, 10**9), lengths_us), min_size=1,
+    max_size=6,
+)  # fmt: skip
+hosts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=5)
+
+
+def told_rows(logged):
+    """Return the rows of `steps` that some lines tell: phases end to end, none beyond the step's end."""
+    found = []
+    for (rank, step), (start_ns, length_us, tokens, phases) in logged.items():
+        known = -1 if tokens is None else tokens
+        found.append((rank, step, "step", T0 + start_ns, T0 + start_ns + length_us * 1000, known))
+        at_us = 0
+        for column, took_us in phases.items():
+            begin, at_us = at_us, min(at_us + took_us, length_us)
+            if at_us > begin:
+                ends = T0 + start_ns + begin * 1000, T0 + start_ns + at_us * 1000
+                found.append((rank, step, PHASES[column], *ends, known))
+    return sorted(found)
+
+
+@drawn
+@given(log_lines, hosts, st.randoms(use_true_random=False))
+@example({(0, 0): (0, 9, None, {"data_us": 1}), (0, 1): (9, 9, None, {"forward_us": 2})}, "", Random(0))
+@example({(0, 0): (0, 9, None, {"data_us": 1}), (0, 1): (9, 9, None, {"data_us": 1, "bwd_us": 2})}, "", Random(0))
+def test_json_lines_of_any_phases_and_order_hold_what_was_written(tmp_path, logged, host, chance):
+    lines = []
+    for (rank, step), (start_ns, length_us, tokens, phases) in logged.items():
+        told = [("step", step), ("rank", rank), ("host", host), ("ts_ns", T0 + start_ns), ("step_us", length_us),
+                *([] if tokens is None else [("tokens", tokens)]), ("loss", 0.5)]  # fmt: skip
+        chance.shuffle(told)
+        lines.append(json.dumps(dict(told) | phases, ensure_ascii=chance.random() < 0.5))
+    chance.shuffle(lines)
+    reading = read(tmp_path, "\n".join(lines), "steps.jsonl")
+    found = rows(reading)[["rank", "step", "phase", "start_ns", "end_ns", "work_tokens"]]
+    assert sorted(found.itertuples(index=False, name=None)) == told_rows(logged)
+    one = len({rank for rank, _ in logged}) == 1
+    assert (reading.rank, reading.node) == ((next(iter(logged))[0], host) if one else (-1, ""))
+    assert reading.status == "ok" and reading.events == len(logged)
+
+
+@drawn
+@given(log_lines, st.permutations(list(PHASES)))
+def test_csv_holds_what_was_written(tmp_path, logged, columns):
+    head = ["tokens", "rank", "step", "iter_us", "ts_ns", *columns]
+    ordered = {}
+    lines = [",".join(head)]
+    for (rank, step), (start_ns, length_us, tokens, phases) in logged.items():
+        cells = [tokens, rank, step, length_us, T0 + start_ns, *(phases.get(column) for column in columns)]
+        lines.append(",".join("" if cell is None else str(cell) for cell in cells))
+        kept = {column: phases[column] for column in columns if column in phases}
+        ordered[rank, step] = (start_ns, length_us, tokens, kept)
+    found = rows(read(tmp_path, "\n".join(lines) + "\n", "steps.csv"))
+    found = found[["rank", "step", "phase", "start_ns", "end_ns", "work_tokens"]]
+    assert sorted(found.itertuples(index=False, name=None)) == told_rows(ordered)
+
+
+def test_a_csv_line_without_an_end_is_left_out(tmp_path):
+    text = "step,step_ms\n0,1500\n1,1500"
+    for cut in (text, text[:-1], text[:-2]):
+        reading = read(tmp_path, cut, "steps.csv")
+        assert rows(reading)["step"].tolist() == [0] and reading.status == "partial"

@@ -1,12 +1,17 @@
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from skewscope.analysis import analyze
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.torch_trace import TorchTrace
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 SHARED = Path(__file__).parents[3] / "shared/data/tlparse-multirank-logs"
 HEAD = "V0728 21:43:59.834000 28009 torch/_dynamo/utils.py:1931] "
@@ -68,3 +73,37 @@ def test_the_rank_that_compiled_otherwise_is_told():
     found = analyze(gather([SHARED], workers=1), only=("coll-desync", "coll-hang", "coll-missing-rank")).findings
     assert [(one.condition, one.role) for one in found] == [("coll-desync", "context")]
     assert found[0].summary.startswith("graph 0_0_0 of rank1 calls all_reduce") and "2 other ranks" in found[0].summary
+
+
+COLLECTIVES = ["all_reduce", "all_gather_into_tensor", "wait_tensor", "reduce_scatter_tensor"]
+
+
+@drawn
+@example([(0, 1, [])])
+@given(st.lists(st.tuples(st.integers(0, 10**8), st.integers(0, 10**8), st.lists(st.sampled_from(COLLECTIVES))),
+                min_size=1, max_size=4))  # fmt: skip
+def test_frames_and_schedules_come_back_in_their_order(tmp_path, told):
+    """Between the beginning and the end of each compiled frame stands a schedule, which has the time of the former."""
+    text, want, now_us = "", [], 15 * 10**14
+    for wait_us, took_us, names in told:
+        now_us += wait_us
+        operations = json.dumps([f"torch.ops._c10d_functional.{name}.default" for name in names], indent="\t")
+        text += event("entire_frame_compile", now_us, "B") + SCHEDULE[: SCHEDULE.index("\n") + 1]
+        text += "".join(f"\t{line}\n" for line in operations.split("\n")) + "another line\n"
+        listed = ", ".join(name for name in names if name != "wait_tensor") or "no collective"
+        want.append((now_us * 1000, "compile-schedule", len(names), f"graph 0_2_1: {listed}"))
+        now_us += took_us
+        text += event("entire_frame_compile", now_us, "E")
+        took = f"compiling frame 0/0 took {took_us / 1e6:.2f} s"
+        want.append((now_us * 1000, "compile", took_us // 1000, took))
+    reading, rows = read(tmp_path, text)
+    assert list(rows[["t_ns", "event", "code", "message"]].itertuples(index=False, name=None)) == want
+    assert reading.status == "ok"
+
+
+def test_a_torn_schedule_is_not_one_without_collectives(tmp_path):
+    whole = event("entire_frame_compile", 1.5e15, "B") + event("entire_frame_compile", 1.6e15, "E")
+    for torn in (SCHEDULE[:-20], SCHEDULE[: SCHEDULE.index("\n") + 1]):
+        _, rows = read(tmp_path, whole + torn)
+        assert rows["event"].tolist() == ["compile"]
+    assert read(tmp_path, whole + SCHEDULE[:-20])[0].status == "partial"

@@ -1,14 +1,20 @@
 """Console logs of trainers: Megatron's iterations and savings, verl's phases."""
 
 import json
+from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.megatron_log import MegatronLog
 from skewscope.sources.rl_phase_log import RlPhaseLog
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 MEGATRON = """building GPT model ...
  [2026-01-05 10:00:02] iteration        1/     500 | samples:  512 | elapsed time per iteration (ms): 2000.0 |
@@ -81,3 +87,67 @@ def test_a_log_without_steps_is_unreadable(tmp_path, source):
 def test_they_are_recordings(tmp_path):
     (tmp_path / "train.log").write_text(MEGATRON)
     assert len(gather([tmp_path], workers=1).tables["steps"]) >= 3
+
+
+SAVES_MS = st.none() | st.integers(1, 9000)
+
+
+@drawn
+@given(
+    st.dictionaries(st.integers(0, 500), st.tuples(st.integers(1, 60_000), SAVES_MS, st.booleans()), min_size=1,
+                    max_size=5), st.sampled_from(["ms", "s"]),
+)  # fmt: skip
+def test_iterations_of_megatron_hold_what_was_written(tmp_path, told, unit):
+    """An iteration ends at its line; what is saved behind it makes it longer."""
+    end_s, lines, want = 1_767_607_200, [], []
+    for step, (took_ms, saved_ms, as_timer) in sorted(told.items()):
+        end_s += 100
+        length = took_ms if unit == "ms" else took_ms / 1000
+        when = datetime.fromtimestamp(end_s, UTC)
+        lines.append(f" [{when:%Y-%m-%d %H:%M:%S}] iteration {step:8d}/ 500 | lm loss\u2028: 2.0E+00 | "
+                     f"elapsed time per iteration ({unit}): {length} | lr: 1 |")  # fmt: skip
+        if saved_ms:
+            lines.append(f"    save-checkpoint ....: ({saved_ms / 2}, {saved_ms}.0)" if as_timer else
+                         f"saved checkpoint to /\u00fc in {saved_ms / 1000} s")  # fmt: skip
+        begin, step_ns = end_s * 10**9 - took_ms * 10**6, (took_ms + (saved_ms or 0)) * 10**6
+        want.append((step, "step", begin, begin + step_ns))
+        if saved_ms:
+            want.append((step, "checkpoint", begin, begin + saved_ms * 10**6))
+    path = tmp_path / "train.log"
+    path.write_text("\n".join(lines) + "\n")
+    found = frame(*MegatronLog().read(path).batches[0])[["step", "phase", "start_ns", "end_ns"]]
+    assert sorted(about(found)) == sorted(want)
+
+
+def about(rows):
+    """Return rows with their times to a microsecond: seconds since 1970 as a float know no more."""
+    for *names, start_ns, end_ns in rows.itertuples(index=False, name=None):
+        yield (*names, round(start_ns, -3), round(end_ns, -3))
+
+
+RL = {"gen": "other", "ref": "forward", "update_actor": "other", "testing": "eval", "save_checkpoint": "checkpoint"}
+
+
+@drawn
+@given(
+    st.dictionaries(st.integers(0, 99), st.dictionaries(st.sampled_from(list(RL)), st.integers(1, 900)), min_size=1,
+                    max_size=5), st.sampled_from(["console", "data", "flat"]),
+)  # fmt: skip
+@example({1: {"gen": 5}, 2: {"gen": 5, "testing": 7}}, "console")
+def test_a_step_has_all_phases_that_it_tells_whatever_the_others_have(tmp_path, told, form):
+    lines, want = [], Counter()
+    for step, phases in told.items():
+        tenths = {**phases, "step": sum(phases.values()) + 1}
+        seconds = {f"timing_s/{name}": took / 10 for name, took in tenths.items()}
+        lines.append({
+            "console": lambda step=step, seconds=seconds: " - ".join(
+                [f"(Runner) step:{step}", "actor/lr:1e-06", *(f"{name}:{value}" for name, value in seconds.items())]),
+            "data": lambda step=step, seconds=seconds: json.dumps({"data": {**seconds, "\u00fc": None}, "step": step}),
+            "flat": lambda step=step, seconds=seconds: json.dumps({**seconds, "step": step}),
+        }[form]())  # fmt: skip
+        want.update((step, RL.get(name, name), took * 100) for name, took in tenths.items())
+    path = tmp_path / "verl.log"
+    path.write_text("\n".join(lines) + "\n")
+    rows = frame(*RlPhaseLog().read(path).batches[0])
+    length_ms = (rows["end_ns"] - rows["start_ns"]) // 10**6
+    assert Counter(zip(rows["step"], rows["phase"], length_ms, strict=True)) == want

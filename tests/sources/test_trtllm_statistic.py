@@ -2,11 +2,16 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
+from skewscope.frames import frame
 from skewscope.moe.loads import of_tables
 from skewscope.sources import gather
 from skewscope.sources.trtllm_statistic import TrtllmStatistic
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 NAMES = {"int64": "I64", "int32": "I32", "float32": "F32", "uint8": "U8"}
 
@@ -84,8 +89,8 @@ def test_an_array_that_lies_outside_costs_itself_only(tmp_path):
     path.write_bytes(path.read_bytes()[:-8])
     reading = TrtllmStatistic().read(path)
     assert reading.status == "partial" and reading.error.startswith("101_4, 1 of the iterations' layers")
-    tokens = reading.batches[0][1]["routed_tokens"].reshape(2, 2, 4)
-    assert np.array_equal(tokens[0], EXPECTED[0]) and tokens[1].tolist() == [[4, 5, 6, 7], [0] * 4]
+    tokens = reading.batches[0][1]["routed_tokens"].reshape(3, 4)
+    assert np.array_equal(tokens[:2], EXPECTED[0]) and tokens[2].tolist() == [4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -110,3 +115,42 @@ def test_weights_of_a_model_are_not_claimed(tmp_path):
     assert TrtllmStatistic().sniff(path.read_bytes(), path.name) == 0
     config = b'{"num_experts": 64, "num_experts_per_tok": 8}'  # of a model, not of a statistic
     assert TrtllmStatistic().sniff(config, "config.json") == 0
+
+
+counts_of_rank = st.tuples(st.integers(1, 5), st.booleans()).flatmap(
+    lambda shape: st.dictionaries(
+        st.tuples(st.integers(0, 99), st.integers(0, 20)),
+        st.lists(st.integers(0, 10**6 if not shape[1] else 7), min_size=shape[0], max_size=shape[0]),
+        min_size=1, max_size=5,
+    ).map(lambda arrays: (arrays, shape[1]))
+)  # fmt: skip
+
+
+@drawn
+@given(counts_of_rank, st.integers(0, 63))
+def test_counts_and_picks_come_back(tmp_path, told, rank):
+    """Raw picks [tokens, 1] count up to the highest expert of all; layers without any token are left out."""
+    arrays, raw = told
+    header, body = {}, b""
+    for (step, layer), numbers in arrays.items():
+        data = np.array(numbers, dtype=np.int64)
+        shape = [len(numbers), 1] if raw else [len(numbers)]
+        header[f"{step}_{layer}"] = {
+            "dtype": "I64", "shape": shape, "data_offsets": [len(body), len(body) + data.nbytes]
+        }  # fmt: skip
+        body += data.tobytes()
+    head = json.dumps(header).encode()
+    path = tmp_path / f"rank{rank}.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + body)
+    reading = TrtllmStatistic().read(path)
+    width = max(max(numbers) for numbers in arrays.values()) + 1 if raw else 0
+    counts = {key: np.bincount(numbers, minlength=width).tolist() if raw else numbers
+              for key, numbers in arrays.items()}  # fmt: skip
+    busy = {layer for (_, layer), row in counts.items() if any(row)} or {layer for _, layer in counts}
+    rows = frame(*reading.batches[0])[["step", "layer", "expert", "routed_tokens"]]
+    assert sorted(rows.itertuples(index=False, name=None)) == sorted(
+        (*key, expert, tokens) for key, row in counts.items() for expert, tokens in enumerate(row) if key[1] in busy
+    )
+    assert reading.rank == rank
+    grid = len({step for step, _ in arrays}) * len({layer for _, layer in arrays})
+    assert reading.status == ("ok" if grid == len(arrays) else "partial")

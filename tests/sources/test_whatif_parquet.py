@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.whatif_parquet import WhatifParquet
+
+drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 DATA = Path(__file__).parents[2] / "../shared/data/bytedance-straggler-whatif"
 
@@ -63,3 +67,33 @@ def test_other_parquet_and_damage_are_told(tmp_path):
     small(start_ts=["a", "b"]).to_parquet(path)
     with pytest.raises(Unreadable, match="start_ts"):
         WhatifParquet().read(path)
+
+
+numbers = st.integers(0, 5)
+trace_rows = st.tuples(numbers, numbers, numbers, numbers, st.sampled_from(["forward-compute", "gc", "ü"]),
+                       st.integers(0, 10**6), st.integers(0, 10**6))  # fmt: skip
+
+
+@drawn
+@given(st.lists(trace_rows, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_rows_come_back_and_each_step_follows_the_one_before(tmp_path, told, chance):
+    """Times are whole eighths of a second, which a float holds; a step is as long as its last row."""
+    heads = ["stage", "rank", "step", "mb_id", "optype", "start_ts", "duration"]
+    columns = {name: [row[at] for row in told] for at, name in enumerate(heads)}
+    columns |= {name: [part / 8 for part in columns[name]] for name in ("start_ts", "duration")}
+    columns |= {name: [0] * len(told) for name in ("dp_rank", "seq_id", "mc")}
+    order = list(columns)
+    chance.shuffle(order)
+    path = tmp_path / "trace.parquet"
+    pd.DataFrame({name: columns[name] for name in order}).to_parquet(path)
+    begin, at = {}, 0
+    for step in sorted(set(columns["step"])):
+        begin[step] = at
+        at += max(start + took for _, _, of, _, _, start, took in told if of == step)
+    found = frame(*WhatifParquet().read(path).batches[0])
+    found = found[["stage", "rank", "step", "microbatch", "op", "start_ns", "end_ns"]]
+    assert list(found.itertuples(index=False, name=None)) == [
+        (stage, rank, step, batch, kind.replace("-", "_"), (begin[step] + start) * 125_000_000,
+         (begin[step] + start + took) * 125_000_000)
+        for stage, rank, step, batch, kind, start, took in told
+    ]  # fmt: skip
