@@ -109,6 +109,10 @@ def of_tables(tables: Mapping[str, pd.DataFrame], parallelism: Mapping[str, int]
     if not picked["wait"].any() and len(np.unique(rows["source"].astype(str))) == 1:
         warnings.append("the recording does not show waiting, so own work is taken to be the whole step: if ranks wait "
                         "for each other inside it, they look alike and nothing can be gained")  # fmt: skip
+    silent = np.asarray(workers)[~picked["own"].any(axis=0)].tolist()
+    if 0 < len(silent) < len(workers):
+        warnings.append(f"no own work of ranks {silent} is recorded: the plan takes them for as fast as can be, so do "
+                        "not follow it before their activity is recorded too")  # fmt: skip
     made = Rounds(
         np.asarray(workers), picked["own"], length, picked["load"], np.zeros(len(workers)),
         picked["comm"].max(axis=1), tuple(warnings),

@@ -96,6 +96,12 @@ def test_a_recording_without_waiting_is_doubted():
     assert "does not show waiting" in speeds.of_tables(tables([[1.0, 2.0]], wait_s=0.0), {}).warnings[0]
 
 
+def test_a_worker_without_recorded_work_is_told():
+    (told,) = speeds.of_tables(tables([[1.0, 0.0, 2.0]] * 3), {}).warnings
+    assert "ranks [1] is recorded" in told
+    assert not speeds.of_tables(tables([[0.0, 0.0]] * 3), {}).warnings
+
+
 def test_blocks_keep_bursts_whole():
     rows = block_draws(20, 5, 200, seed=1)
     assert rows.shape == (200, 20)
