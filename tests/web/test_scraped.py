@@ -100,6 +100,7 @@ def test_a_client_certificate_is_passed_on(site):
         (CHECKED.replace("client_auth", "client_allowed_sans: [eve], client_auth"), {"certificate_file": "own.pem"},
          "none of its names is in client_allowed_sans"),
     ],
+    ids=["no password", "no user", "other password", "other user", "no file", "no certificate", "strange", "name"],
 )  # fmt: skip
 def test_what_would_be_refused_later_is_said_now(site, text, files, says):
     with pytest.raises(UsageError, match="Prometheus could not read what .*web.yml guards: ") as refused:
