@@ -31,6 +31,8 @@ ROOM_BYTES = 3 << 30  # address space beyond what the process has
 MEASURED_EVERY = 10_000  # executions
 MOST_GROWTH_BYTES = 128 << 20
 MOST_KEPT = 400
+EARLY = 20_000  # executions, after which new lines are rare and looked for more rarely
+RARER = 8
 SHRINKS = 400
 OURS = tuple(f"{place}/" for package in (skewscope, agents) for place in package.__path__)
 
@@ -78,8 +80,8 @@ def fuzz(
     """Return what comes of `executions` inputs, or as many as `seconds` of wall time and `busy_s` of
     processor time allow.
 
-    Every `traced_every`-th input is watched, 0 watches none: one that reaches new lines is mutated further. `last` is
-    a file for the input at hand, for a process that may die of it.
+    Every `traced_every`-th input is watched, later every eighth of these, 0 watches none: one that reaches new lines
+    is mutated further. `last` is a file for the input at hand, for a process that may die of it.
     """
     chance = random.Random(f"{seed} {parser.name}")
     corpus = list(parser.seeds())
@@ -96,7 +98,8 @@ def fuzz(
             data = data if whole else mutator.mutate(data, chance.choice(corpus)[1])
             if last:
                 last.write_bytes(data)
-            watch = traced_every > 0 and number % traced_every == 0
+            every = traced_every if number < EARLY else traced_every * RARER
+            watch = every > 0 and number % every == 0
             result.executions += 1
             fault, took_s = attempt(parser, name, data, lines if watch else None)
             if watch and lines.fresh:
