@@ -155,7 +155,8 @@ class CollLateRank:
             return
         step_s = _prices.step_s(tables)
         lost_s = last.waited_s / last.steps_count if last.steps_count else 0.0
-        share_of_step = lost_s / step_s if step_s > 0 else 0.0
+        rounds = last.steps_count or len(tables["step_times"])  # steps that only the calls show have no number in them
+        share_of_step = last.waited_s / (rounds * step_s) if rounds and step_s > 0 else 0.0
         always = last.share_ratio >= self.always_last_ratio and last.calls_count >= self.fewest_calls_count
         if always and step_s > 0 and share_of_step < self.least_share_ratio:
             return
