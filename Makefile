@@ -40,7 +40,7 @@ test: check-python
 	@mkdir -p build
 	$(PYTEST) -n 2 $(LIVE) > build/live.log 2>&1 & live=$$!; \
 	nice -n 15 $(MAKE) --no-print-directory types & types=$$!; \
-	nice -n 15 $(PYTEST) -n 3 $(LIVE:%=--ignore=%); rest=$$?; \
+	nice -n 15 $(PYTEST) -n 2 $(LIVE:%=--ignore=%); rest=$$?; \
 	wait $$live; live=$$?; cat build/live.log; \
 	wait $$types && [ $$live = 0 ] && [ $$rest = 0 ]
 
