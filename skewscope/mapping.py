@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,15 +28,22 @@ class Died:
 
 def mapped(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 1, dask: str = ""
-) -> Iterator[tuple[int, Result | Died]]:
-    """Yield (place of the task, its result) as they come, in any order; what `function` raises is raised.
+) -> closing[Generator[tuple[int, Result | Died]]]:
+    """Give (place of the task, its result) as they come, in any order; what `function` raises is raised.
 
-    `workers` 1 works in this process; `dask` is the address of a scheduler, whose workers then do it all. Raises
-    UsageError where no scheduler answers.
+    A block that is left early, by an interrupt say, leaves no process behind. `workers` 1 works in this process; `dask`
+    is the address of a scheduler, whose workers then do it all. Raises UsageError where no scheduler answers.
 
-    >>> sorted(mapped(abs, [-3, 4]))
+    >>> with mapped(abs, [-3, 4]) as results:
+    ...     sorted(results)
     [(0, 3), (1, 4)]
     """
+    return closing(_mapped(function, tasks, workers, dask))
+
+
+def _mapped(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, dask: str
+) -> Generator[tuple[int, Result | Died]]:
     if dask:
         yield from _over_dask(function, tasks, dask)
     elif workers <= 1 or not tasks:
@@ -58,13 +66,14 @@ def cluster(address: str) -> Any:  # noqa: ANN401 - a client of a library that m
 
 def _over_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
-) -> Iterator[tuple[int, Result | Died]]:
+) -> Generator[tuple[int, Result | Died]]:
     """Yield results; after a process has died the tasks not done are tried one by one, each in a process of its own."""
     left = dict.fromkeys(range(len(tasks)))
     try:
-        for place, result in _in_pool(function, tasks, list(left), workers):
-            del left[place]
-            yield place, result
+        with closing(_in_pool(function, tasks, list(left), workers)) as results:
+            for place, result in results:
+                del left[place]
+                yield place, result
     except BrokenProcessPool:
         for place in left:
             try:
@@ -75,7 +84,7 @@ def _over_processes(
 
 def _in_pool(
     function: Callable[[Task], Result], tasks: Sequence[Task], places: Sequence[int], workers: int
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result]]:
     waiting = iter(places)
     running: dict[Future[Result], int] = {}
     with process_pool(workers) as pool:
@@ -91,7 +100,7 @@ def _in_pool(
 
 def _over_dask(
     function: Callable[[Task], Result], tasks: Sequence[Task], address: str
-) -> Iterator[tuple[int, Result | Died]]:
+) -> Generator[tuple[int, Result | Died]]:
     with cluster(address) as client:
         from distributed import KilledWorker, as_completed
 

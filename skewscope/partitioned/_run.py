@@ -37,10 +37,11 @@ def analyze(
     rest = gather_rest(found.others)
     tasks = _tasks(found, rest, part_rows, steps)
     digests: list[Digest] = []
-    for place, result in mapped(digest, tasks, workers or os.cpu_count() or 1, dask):
-        digests.append(Digest(place, failed=result.reason) if isinstance(result, Died) else result)
-        if progress is not None:
-            progress(len(digests), len(tasks), f"steps {tasks[place].first}-{tasks[place].last}")
+    with mapped(digest, tasks, workers or os.cpu_count() or 1, dask) as results:
+        for place, result in results:
+            digests.append(Digest(place, failed=result.reason) if isinstance(result, Died) else result)
+            if progress is not None:
+                progress(len(digests), len(tasks), f"steps {tasks[place].first}-{tasks[place].last}")
     digests.sort(key=lambda one: one.place)
     inputs = _inputs(found, rest, tasks, digests)
     if all(one.failed for one in digests):

@@ -33,13 +33,14 @@ def read_all(
     found: dict[Path, Draft] = {}
     shared = [] if dask else _shared(ordered, sizes, workers or os.cpu_count() or 1)
     alone = [path for path in ordered if path not in shared]
-    for path, result in chain(
-        ((path, read_one(path, detail, workers or os.cpu_count() or 1)) for path in shared),
-        ((alone[place], result) for place, result in mapped(partial(read_one, detail=detail), alone, wanted, dask)),
-    ):
-        found[path] = _draft(path, result)
-        if progress is not None:
-            progress(len(found), len(ordered), str(path))
+    with mapped(partial(read_one, detail=detail), alone, wanted, dask) as results:
+        for path, result in chain(
+            ((path, read_one(path, detail, workers or os.cpu_count() or 1)) for path in shared),
+            ((alone[place], result) for place, result in results),
+        ):
+            found[path] = _draft(path, result)
+            if progress is not None:
+                progress(len(found), len(ordered), str(path))
     return found
 
 

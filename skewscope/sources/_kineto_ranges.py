@@ -84,12 +84,13 @@ def ranged(ask: Ask, range_bytes: int, workers: int) -> Scan | None:
     ask, bare = known
     whole = _Whole(ask)
     early: dict[int, Piece] = {}
-    for place, piece in mapped(partial(read_range, ask, bare=bare, size=parts[-1][1]), parts, workers):
-        if isinstance(piece, Died) or piece.alone:
-            return None
-        early[place] = piece
-        while whole.pieces in early:
-            whole.add(early.pop(whole.pieces))
+    with mapped(partial(read_range, ask, bare=bare, size=parts[-1][1]), parts, workers) as pieces:
+        for place, piece in pieces:
+            if isinstance(piece, Died) or piece.alone:
+                return None
+            early[place] = piece
+            while whole.pieces in early:
+                whole.add(early.pop(whole.pieces))
     return whole.scan()
 
 

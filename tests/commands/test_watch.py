@@ -127,9 +127,9 @@ def test_a_real_one_watches_and_ends_when_told(tmp_path):
             until(lambda: b"skewscope_watch_targets 2.0" in asked(tmp_path, "/metrics"))
             assert asked(tmp_path, "/readyz").startswith(b"ready")
             assert json.loads(asked(tmp_path, "/api/v1/incidents"))["incidents"] == []
+            until(lambda: len(server.seen) > 4)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
-        assert len(server.seen) > 4
     log = (tmp_path / "watch.log").read_text()
     assert "Traceback" not in log
     assert (tmp_path / "state" / "state.json").is_file()

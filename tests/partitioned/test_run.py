@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,10 @@ def test_the_order_of_completion_does_not_matter(job, monkeypatch):
     mapped = _run.mapped
 
     def shuffled(function, tasks, *more):
-        done = list(mapped(function, tasks, *more))
+        with mapped(function, tasks, *more) as results:
+            done = list(results)
         random.Random(5).shuffle(done)
-        return done
+        return nullcontext(done)
 
     monkeypatch.setattr(_run, "mapped", shuffled)
     assert text(parts(job[0])) == straight
