@@ -121,8 +121,8 @@ def check(table: str, given: pd.DataFrame) -> pd.DataFrame:
 
 
 def all_tables(given: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return `given` with an empty frame for every canonical table that it lacks."""
-    return {name: given[name] if name in given else empty(name) for name in schema.names()}
+    """Return `given` with an empty frame for every canonical table that it lacks; all share these: change none."""
+    return {name: given[name] if name in given else _empty(name) for name in schema.names()}
 
 
 def _length(columns: Columns) -> int:

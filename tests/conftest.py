@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -26,6 +27,11 @@ settings.register_profile("same-examples", deadline=None, derandomize=True)
 settings.load_profile("same-examples")
 
 Report = dict[str, Any]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the cycle collector from walking some ten thousand tests and all modules again and again."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
