@@ -51,10 +51,10 @@ class Report:
         """The findings, the dearest first."""
         return self.analysis.findings
 
-    @property
+    @cached_property
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Canonical and derived tables by name; `skewscope schema TABLE` tells their columns."""
-        return self.analysis.tables
+        """Canonical and derived tables by name, yours to change; `skewscope schema TABLE` tells their columns."""
+        return {name: table.copy(deep=False) for name, table in self.analysis.tables.items()}
 
     def culprits(self) -> tuple[Finding, ...]:
         """Return the findings that name somebody to act upon."""

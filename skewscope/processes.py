@@ -39,9 +39,14 @@ def _begin(parent: int, initializer: Callable[[], object] | None) -> None:
     """Make this process one of the pool: it ends with its parent, whatever ends that, and has none of its handlers."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent ends the pool
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before we asked
-            os._exit(1)
+    end_with_parent()
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)
     if initializer is not None:
         initializer()
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that made it ends, however that comes; Linux alone can do so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -11,6 +11,7 @@ import pytest
 
 import skewscope
 from skewscope.errors import NoData, UsageError
+from skewscope.frames import empty
 
 SAMPLE = Path(__file__).parents[1] / "sample_data" / "compute-slow"
 
@@ -43,6 +44,13 @@ def test_views_are_asked_by_name(report):
         report.view("straglers")
     with pytest.raises(NoData):
         report.view("operators")
+
+
+def test_what_is_done_to_its_tables_stays_there():
+    one = skewscope.analyze(SAMPLE, only=("coll-hang",), workers=1)
+    name = next(name for name, table in one.tables.items() if not len(table))
+    one.tables[name]["mine"] = []
+    assert "mine" in one.tables[name] and "mine" not in one.analysis.tables[name] and "mine" not in empty(name)
 
 
 def test_only_some_conditions():

@@ -26,6 +26,7 @@ import torch.distributed as dist  # noqa: E402
 from _kinds import Order, cores  # noqa: E402
 
 import skewscope.hook as hook  # noqa: E402
+from skewscope.processes import end_with_parent  # noqa: E402
 
 LIMIT_S = 90.0
 STANDING_S = 7.0  # a rank has left: how long the others wait before the job is ended
@@ -71,7 +72,7 @@ def forked(order: Order, namespaces: list[str]) -> Iterator[list[int]]:
 def _be(order: Order, number: int, namespace: str) -> None:
     code = 1
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _means.die_with_parent()
+    end_with_parent()
     try:
         if order.kind == "cpu-hog":  # the suffering rank has a core of its own, until others come
             mine = {cores()[-1]} if number == order.culprit else set(cores()[:-1])

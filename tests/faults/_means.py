@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from skewscope.processes import end_with_parent
+
 CGROUPS = Path("/sys/fs/cgroup")
 NETWORK = 0x40000000  # CLONE_NEWNET
-PARENT_DEATH_SIGNAL = 1
 PERIOD_US = 25_000
 HOG = "while True: pass"
 
@@ -119,7 +120,7 @@ def slow_disk(pid: int, path: Path, bytes_per_s: int) -> Iterator[None]:
 def hogs(core: int, count: int) -> Iterator[None]:
     """Keep one core busy with other processes, as urgent as this one."""
     words = [sys.executable, "-S", "-E", "-c", HOG]
-    running = [subprocess.Popen(words, preexec_fn=die_with_parent) for _ in range(count)]
+    running = [subprocess.Popen(words, preexec_fn=end_with_parent) for _ in range(count)]
     try:
         for one in running:
             os.sched_setaffinity(one.pid, {core})
@@ -149,11 +150,6 @@ def stops(pid: int, stopped_s: float, running_s: float) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def die_with_parent() -> None:
-    """End this process when the one that made it ends, however that comes."""
-    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def enter(namespace: str) -> None:
