@@ -38,7 +38,7 @@ class Wanted:
 class Choice:
     """`now` and `best` [workers] in samples; `before_s` and `after_s` [rounds] the recorded rounds with either.
 
-    The mean round lies in `low_s` .. `high_s` with nine in ten; no split's can be below `bound_s`. `speeds` are per
+    `barred` [workers] says whose samples of today are fewer than allowed (-1), more (1), or neither (0). The mean round lies in `low_s` .. `high_s` with nine in ten; no split's can be below `bound_s`. `speeds` are per
     unit of `multiple` samples.
     """
 
@@ -50,6 +50,7 @@ class Choice:
     high_s: float
     bound_s: float
     speeds: Speeds
+    barred: Array
 
     @property
     def changed(self) -> bool:
@@ -70,7 +71,7 @@ class Choice:
 def choose(rounds: Rounds, wanted: Wanted, also: Sequence[Rounds] = ()) -> Choice:
     """Return the best split of two tried, by median and by mean speeds, or today's where neither gains enough.
 
-    `also` are rounds with other loads, which only tell how much of the work does not grow with the load. Raises
+    Today's is no choice where it breaks the limits.     `also` are rounds with other loads, which only tell how much of the work does not grow with the load. Raises
     UsageError where batch, multiple and limits cannot go together.
 
     >>> from .speeds import of_times
@@ -89,12 +90,19 @@ def choose(rounds: Rounds, wanted: Wanted, also: Sequence[Rounds] = ()) -> Choic
     after = [predicted_s(rounds, made, units, split.samples) for split in splits]
     place = int(np.argmin([float(one.mean()) for one in after]))
     best, then = splits[place].samples, after[place]
-    if not resplit.worth_it(float(before.mean()), float(then.mean()), wanted.least_gain):
+    barred = _barred(now * wanted.multiple, wanted)
+    if not barred.any() and not resplit.worth_it(float(before.mean()), float(then.mean()), wanted.least_gain):
         best, then = now, before
     low, high = _range_s(rounds, made, units, best)
     # The mean over rounds of the slowest worker is no less than the slowest worker's mean.
     bound = splits[1].bound_s + float(rounds.exposed_s.mean())
-    return Choice(now * wanted.multiple, best * wanted.multiple, before, then, low, high, bound, made)
+    return Choice(now * wanted.multiple, best * wanted.multiple, before, then, low, high, bound, made, barred)
+
+
+def _barred(now: Array, wanted: Wanted) -> Array:
+    below = now < (0 if wanted.least is None else wanted.least)
+    above = now > (np.inf if wanted.most is None else wanted.most)
+    return np.asarray(above.astype(np.int64) - below)
 
 
 def _units(wanted: Wanted, workers: int) -> int:

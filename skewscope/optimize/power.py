@@ -46,14 +46,14 @@ def largest_rise(share: Array, within: int) -> float:
 
 
 def thresholds(share: Array, within: int) -> Thresholds:
-    """Return where to cap, from `share` [times, rows] and the control latency in samples.
+    """Return where to cap, from `share` [times, rows] and the control latency in samples; never below 0.
 
     >>> made = thresholds(np.array([[0.60], [0.718], [0.70]]), 1)
     >>> round(made.low, 3), round(made.high, 3)
     (0.792, 0.882)
     """
     rise = largest_rise(share, within)
-    return Thresholds(1 - rise - T1_BELOW_T2, 1 - rise, rise)
+    return Thresholds(max(0.0, 1 - rise - T1_BELOW_T2), max(0.0, 1 - rise), rise)
 
 
 def extra_servers(share: Array, servers: int, quantile: float = SURE_QUANTILE) -> int:

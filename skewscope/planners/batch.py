@@ -2,7 +2,8 @@
 
 Takes recordings (own work per rank and step comes out of the attribution) or a table of seconds per round and worker.
 Says how many samples each data-parallel rank should take, what the step will last, with an interval, and what no split
-can be below. Nothing is recommended below a gain of 4 %, and never a split that is slower than today's.
+can be below. Nothing is recommended below a gain of 4 %, and never a split that is slower than today's, unless today's
+gives a rank fewer samples than --least or more than --most.
 
 How it works: a worker's own work is a fixed part plus a part per sample. The fixed part is fitted where recordings
 with different loads are given (--also), else it is the optimizer's phase, and the interval allows for a quarter more.
@@ -135,8 +136,10 @@ def _verdict(rounds: Rounds, made: Choice, unit: str) -> str:
     place = int(np.argmax(np.abs(moved)))
     others = int((moved != 0).sum()) - 1
     more = f", and {others} others change" if others else ""
+    saved = made.saved_share
+    length = f"{abs(saved):.1%} {'shorter' if saved > 0 else 'longer'}" if round(abs(saved), 3) else "no longer"
     return (f"Re-split: rank {rounds.workers[place]} takes {made.best[place]} instead of {made.now[place]} ({unit})"
-            f"{more}; the step gets {made.saved_share:.1%} shorter.")  # fmt: skip
+            f"{more}; the step gets {length}.")  # fmt: skip
 
 
 def _nothing(rounds: Rounds, wanted: Wanted) -> str:
@@ -163,6 +166,13 @@ def _steps(rounds: Rounds, made: Choice, unit: str) -> Iterator[str]:
 
 def _warnings(rounds: Rounds, made: Choice) -> Iterator[str]:
     seen = rounds.bursts
+    if made.barred.any():
+        place = int(np.flatnonzero(made.barred)[0])
+        limit = "fewer than --least" if made.barred[place] < 0 else "more than --most"
+        others = int((made.barred != 0).sum()) - 1
+        more = f", and so with {others} others" if others else ""
+        yield (f"today's split is not allowed: rank {rounds.workers[place]} takes {made.now[place]}, {limit}{more}; "
+               "the plan holds the limits, whatever the step lasts")  # fmt: skip
     if not made.speeds.measured:
         yield ("one load only was measured: how much of the work does not shrink with the samples is assumed, not "
                "known; record a second batch size and give it with --also")  # fmt: skip

@@ -121,10 +121,11 @@ def planned(row: Row, wanted: Wanted) -> Plan:
         verdict=_verdict(wanted, extra, limits, steep),
         plan={
             "extra_servers": extra, "t1_ratio": limits.low, "t2_ratio": limits.high, "largest_rise_ratio": limits.rise,
-            "release_t1_ratio": limits.low - power.HYSTERESIS, "release_t2_ratio": limits.high - power.HYSTERESIS,
+            "release_t1_ratio": max(0.0, limits.low - power.HYSTERESIS),
+            "release_t2_ratio": max(0.0, limits.high - power.HYSTERESIS),
             "held_back": list(row.held_back), "jobs": _document(wanted, capped),
         },
-        steps=list(_steps(extra, limits, wanted, capped)), warnings=tuple(_warnings(row, wanted, limits, capped)),
+        steps=list(_steps(extra, None if steep else limits, wanted, capped)), warnings=tuple(_warnings(row, wanted, limits, capped)),
         pictures=_pictures(row, grown, limits, wanted),
     )  # fmt: skip
 
@@ -184,12 +185,13 @@ def _verdict(wanted: Wanted, extra: int, limits: power.Thresholds, steep: bool) 
     return f"Add {extra} servers to {wanted.servers} ({extra / wanted.servers:.0%}), and {lock}."
 
 
-def _steps(extra: int, limits: power.Thresholds, wanted: Wanted, capped: power.Capped | None) -> Iterator[str]:
+def _steps(extra: int, limits: power.Thresholds | None, wanted: Wanted, capped: power.Capped | None) -> Iterator[str]:
     if extra:
         yield f"add {extra} servers, a few at a time, and plan again with the new peaks"
-    back = power.HYSTERESIS
-    yield f"above {limits.low:.1%} lock low-priority work to a lower clock; release below {limits.low - back:.1%}"
-    yield f"above {limits.high:.1%} lock all work, high priority last; release below {limits.high - back:.1%}"
+    if limits is not None:
+        back = power.HYSTERESIS
+        yield f"above {limits.low:.1%} lock low-priority work to a lower clock; release below {limits.low - back:.1%}"
+        yield f"above {limits.high:.1%} lock all work, high priority last; release below {limits.high - back:.1%}"
     if wanted.jobs is not None and capped is not None:
         for one in np.flatnonzero(capped.chosen):
             yield (f"cap all {wanted.jobs.gpus[one]:g} GPUs of {wanted.jobs.names[one]}: saves "

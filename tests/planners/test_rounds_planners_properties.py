@@ -66,13 +66,16 @@ def test_a_split_keeps_to_what_every_rank_must_and_can_hold(own, data):
     least, most = np.array(data.draw(each)), np.array(data.draw(each)) + 8
     wanted = batch.Wanted(8 * workers, least=least, most=most)
     try:
-        made = split(own, wanted)
+        made = sound(batch.planned(of_times(own, 0.0), wanted), worse=True)
     except SkewscopeError as error:
         assert (least > most).any() or least.sum() > 8 * workers, error
         return
-    samples = np.array(made.plan["samples"])
+    samples, now = (np.array(made.plan[name]) for name in ("samples", "samples_now"))
     assert samples.sum() == 8 * workers
-    assert not made.steps or ((samples >= least) & (samples <= most)).all()
+    assert ((samples >= least) & (samples <= most)).all()
+    broken = bool(((now < least) | (now > most)).any())
+    assert any("not allowed" in text for text in made.warnings) == broken
+    assert broken or made.proposed["step_s"] <= made.current["step_s"]
 
 
 @some
