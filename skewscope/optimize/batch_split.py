@@ -38,8 +38,9 @@ class Wanted:
 class Choice:
     """`now` and `best` [workers] in samples; `before_s` and `after_s` [rounds] the recorded rounds with either.
 
-    `barred` [workers] says whose samples of today are fewer than allowed (-1), more (1), or neither (0). The mean round lies in `low_s` .. `high_s` with nine in ten; no split's can be below `bound_s`. `speeds` are per
-    unit of `multiple` samples.
+    `barred` [workers] says whose samples of today are fewer than allowed (-1), more (1), or neither (0). The mean round
+    lies in `low_s` .. `high_s` with nine in ten; no split's can be below `bound_s`. `speeds` are per unit of `multiple`
+    samples.
     """
 
     now: Array
@@ -71,8 +72,8 @@ class Choice:
 def choose(rounds: Rounds, wanted: Wanted, also: Sequence[Rounds] = ()) -> Choice:
     """Return the best split of two tried, by median and by mean speeds, or today's where neither gains enough.
 
-    Today's is no choice where it breaks the limits.     `also` are rounds with other loads, which only tell how much of the work does not grow with the load. Raises
-    UsageError where batch, multiple and limits cannot go together.
+    Today's is no choice where it breaks the limits. `also` are rounds with other loads, which only tell how much of the
+    work does not grow with the load. Raises UsageError where batch, multiple and limits cannot go together.
 
     >>> from .speeds import of_times
     >>> choose(of_times(np.array([[1.0, 1.0, 1.0, 2.0]] * 8)), Wanted(56)).best.tolist()

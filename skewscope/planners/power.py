@@ -125,8 +125,8 @@ def planned(row: Row, wanted: Wanted) -> Plan:
             "release_t2_ratio": max(0.0, limits.high - power.HYSTERESIS),
             "held_back": list(row.held_back), "jobs": _document(wanted, capped),
         },
-        steps=list(_steps(extra, None if steep else limits, wanted, capped)), warnings=tuple(_warnings(row, wanted, limits, capped)),
-        pictures=_pictures(row, grown, limits, wanted),
+        steps=list(_steps(extra, None if steep else limits, wanted, capped)),
+        warnings=tuple(_warnings(row, wanted, limits, capped)), pictures=_pictures(row, grown, limits, wanted),
     )  # fmt: skip
 
 
