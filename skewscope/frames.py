@@ -18,6 +18,7 @@ from .errors import SchemaError
 from .tables import Column
 
 DTYPES = {"i64": "int64", "i32": "int32", "i16": "int16", "f64": "float64", "bool": "bool"}
+_KINDS: dict[str, np.dtype[Any]] = {kind: np.dtype(name) for kind, name in DTYPES.items()}
 
 
 def frame(table: str, columns: Columns) -> pd.DataFrame:
@@ -54,9 +55,9 @@ def part(table: str, columns: Columns) -> Part:
     [0, 1]
     """
     declared = schema.table(table)
-    strange = sorted(set(columns) - set(declared.by_name))
-    if strange:
-        raise SchemaError(f"table {table} has no column {strange[0]!r}; it has {', '.join(declared.by_name)}")
+    if not columns.keys() <= declared.by_name.keys():
+        strange = min(set(columns) - set(declared.by_name))
+        raise SchemaError(f"table {table} has no column {strange!r}; it has {', '.join(declared.by_name)}")
     rows = _length(columns)
     made = {column.name: _column(table, column, columns.get(column.name), rows) for column in declared.columns}
     for name, value in made.items():
@@ -88,6 +89,15 @@ def empty(table: str) -> pd.DataFrame:
     0
     """
     return _empty(table).copy(deep=False)  # writing to a copy leaves the original alone
+
+
+def let_go() -> None:
+    """Forget what is shared between frames. What runs for months does so each window: all is made anew when asked for.
+
+    pandas notes every use of a shared column, and strikes the notes out only once there are 500 of them.
+    """
+    _empty.cache_clear()
+    _one_name.cache_clear()
 
 
 @lru_cache(maxsize=256)
@@ -141,6 +151,8 @@ def _column(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: 
         value = column.unknown
     if column.type == "str":
         return _coded(value, rows)
+    if type(value) is np.ndarray and value.dtype == _KINDS[column.type]:
+        return value
     if np.isscalar(value):
         return _filled(table, column, value, rows)
     array = np.asarray(value)
@@ -149,14 +161,14 @@ def _column(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: 
     elif array.dtype.kind == "O":
         array = np.array([column.unknown if item is None or item is pd.NA else item for item in array])
     try:
-        return array.astype(DTYPES[column.type], copy=False)
+        return array.astype(_KINDS[column.type], copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"table {table}: column {column.name!r} is not {column.type}: {error}") from None
 
 
 def _filled(table: str, column: Column, value: Any, rows: int) -> Any:  # noqa: ANN401 - one value of any type
     try:
-        return np.full(rows, value, dtype=DTYPES[column.type])
+        return np.full(rows, value, dtype=_KINDS[column.type])
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"table {table}: column {column.name!r} is not {column.type}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
@@ -52,10 +53,17 @@ class Stream:
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes of text, fewer only at the end of what can be read."""
         try:
-            return self._inflate(size) if self._compressed else self._file.read(size)
+            return self._inflate(size) if self._compressed else self._file.read(self._room(size))
         except OSError as error:
             self.damage = self.damage or f"the disk gave an error ({error.strerror or error})"
             return b""
+
+    def _room(self, size: int) -> int:
+        """Return the bytes to ask for: room for what a file cannot hold is taken from the system and given back."""
+        if size <= FEED_BYTES:
+            return size
+        left = os.fstat(self._file.fileno()).st_size - self._file.tell()
+        return min(size, left + 1) if left > 0 else size  # what is no file of a disk has no length
 
     def _inflate(self, size: int) -> bytes:
         parts: list[bytes] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from csv import Error as CsvError
 from csv import reader as rows
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..errors import Unreadable
 from ._lines import ended
 
 Array = np.ndarray[Any, Any]
+BLOCK_BYTES = 1 << 20  # read at a time, as pyarrow does by itself; a small file takes no such room
 
 
 def header(head: bytes) -> list[str]:
@@ -60,7 +60,8 @@ def table(content: bytes, texts: Collection[str] = ()) -> tuple[pa.Table, str]:
 
     try:
         found = csv.read_csv(
-            BytesIO(content), csv.ReadOptions(use_threads=False),
+            pa.BufferReader(content),
+            csv.ReadOptions(use_threads=False, block_size=min(BLOCK_BYTES, len(content) + 1)),
             csv.ParseOptions(invalid_row_handler=skip), csv.ConvertOptions(column_types=kinds),
         )  # fmt: skip
     except (pa.ArrowException, ValueError) as error:

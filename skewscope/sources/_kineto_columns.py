@@ -14,6 +14,7 @@ Array = np.ndarray[Any, Any]
 LARGEST_US = 2.0**62 / 1000
 CHUNK = 1 << 16  # rows worked on at a time
 ROOM = 1 << 18  # rows per array: 2 MB, which the C library gives back to the system when it is freed
+FEW = 1 << 10  # rows that a small trace has: it takes no 2 MB a column
 
 
 class Names:
@@ -76,6 +77,7 @@ class Columns:
         self.types = types
         self._full: dict[str, list[Array]] = {name: [] for name in types}
         self._open: dict[str, Array] = {}
+        self._room = ROOM  # rows of the open chunk
         self._used = 0
         self._rows = 0
 
@@ -89,17 +91,28 @@ class Columns:
         self._rows += rows
         placed = 0
         while placed < rows:
-            if not self._open or self._used == ROOM:
-                self._close()
-                self._open = {name: np.empty(ROOM, dtype=kind) for name, kind in self.types.items()}
-            step = min(rows - placed, ROOM - self._used)
+            if not self._open or self._used == self._room:
+                self._more_room(rows - placed)
+            step = min(rows - placed, self._room - self._used)
             for name, column in given.items():
                 self._open[name][self._used : self._used + step] = column[placed : placed + step]
             self._used += step
             placed += step
 
+    def _more_room(self, rows: int) -> None:
+        """Open a chunk for `rows` more: a large one takes over what a small one held."""
+        grown = self._open if self._open and self._room < ROOM else {}
+        if not grown:
+            self._close()
+        self._room = FEW if rows <= FEW and not grown else ROOM
+        self._open = {name: np.empty(self._room, dtype=kind) for name, kind in self.types.items()}
+        for name, column in grown.items():
+            self._open[name][: self._used] = column
+
     def _close(self) -> None:
         """Move the rows of the open chunk to the full ones."""
+        if not self._open:
+            return
         for name, column in self._open.items():
             self._full[name].append(column[: self._used])
         self._open, self._used = {}, 0
@@ -114,6 +127,9 @@ class Columns:
 
     def done(self) -> dict[str, Array]:
         """Return all rows so far, one array a column."""
+        self._close()
+        if all(len(parts) == 1 for parts in self._full.values()):
+            return {name: self._full[name][0] for name in self.types}
         self._full = {name: [self.pop(name)] for name in self.types}
         return {name: self._full[name][0] for name in self.types}
 

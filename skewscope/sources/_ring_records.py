@@ -160,15 +160,20 @@ def _table() -> Array:
 
 
 TABLE = _table()
+FEW = 512  # records, of which one by one is sooner
 
 
 def checksums(rows: Array) -> Array:
-    """Return the CRC-32 of each record without its last four bytes, all records of a column at a time.
+    """Return the CRC-32 of each record without its last four bytes: of many, all records of a column at a time.
 
     >>> rows = np.frombuffer(bytes(60) + zlib.crc32(bytes(60)).to_bytes(4, "little"), RECORDS)
     >>> bool((checksums(rows) == rows["crc"]).all())
     True
     """
+    if len(rows) < FEW:
+        content = rows.tobytes()
+        starts = range(0, len(content), RECORD_BYTES)
+        return np.array([zlib.crc32(content[at : at + RECORD_BYTES - 4]) for at in starts], dtype=np.uint32)
     columns = np.ascontiguousarray(rows.view(np.uint8).reshape(len(rows), RECORD_BYTES).T)
     crc = np.full(len(rows), 0xFFFFFFFF, dtype=np.uint32)
     for column in columns[: RECORD_BYTES - 4]:

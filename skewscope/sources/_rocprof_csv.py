@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,20 @@ ENDING = re.compile(
 )
 NOISE = re.compile(r"(?: \[clone [^\]]*\])+$|\.kd$")
 DIGITS = re.compile(r"-?\d+")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of text by our names, of one length."""
+
+    columns: dict[str, Array]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def rows(self, wanted: Array) -> Table:
+        """Return the wanted rows."""
+        return Table({name: column[wanted] for name, column in self.columns.items()})
 
 
 def form(header: str) -> str:
@@ -68,7 +83,7 @@ def run(content: bytes, damage: str, path: Path, *, detail: bool) -> Run:
         raise Unreadable(f"no line with a start and an end{f' ({damage})' if damage else ''}", COPY_AGAIN)
     lost = len(table) - len(good)
     process = Process()
-    _fill(process, kind, table.iloc[good], start[good], end[good])
+    _fill(process, kind, table.rows(good), start[good], end[good])
     number_threads(process)
     name_collectives(process, process.names)
     part = {"stem": ENDING.sub("", path.name), "process": process, "detail": detail}
@@ -118,32 +133,32 @@ def _columns(cells: Sequence[str]) -> dict[str, str]:
     return {name: bare[known] for name, heads in COLUMNS.items() for known in reversed(heads) if known in bare}
 
 
-def _table(content: bytes) -> pd.DataFrame:
+def _table(content: bytes) -> Table:
     """Return the columns that have a meaning here, as text, under our names; lines of another length are left out."""
     try:
-        table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False, on_bad_lines="skip", engine="c",
+        table = pd.read_csv(BytesIO(content), dtype=object, keep_default_na=False, on_bad_lines="skip", engine="c",
                             skipinitialspace=True, encoding_errors="replace")  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise Unreadable(f"damaged CSV: {str(error)[:200]}", COPY_AGAIN) from None
     heads = _columns([str(head) for head in table.columns])
-    return pd.DataFrame({name: table[head] for name, head in heads.items()})
+    return Table({name: table[head].to_numpy() for name, head in heads.items()})
 
 
-def _numbers(table: pd.DataFrame, name: str) -> Array:
+def _numbers(table: Table, name: str) -> Array:
     """Return a column of integers, also the number in texts such as "Agent 2"; -1 where there is none."""
-    if name not in table:
+    if name not in table.columns:
         return np.full(len(table), -1, dtype=np.int64)
-    values, codes = np.unique(table[name].to_numpy(dtype=str), return_inverse=True)
+    values, codes = np.unique(table.columns[name].astype(str), return_inverse=True)
     made = [int(found[0]) if (found := DIGITS.search(one)) and len(found[0]) < 19 else -1 for one in values.tolist()]
     return np.array(made, dtype=np.int64)[codes]
 
 
-def _fill(process: Process, kind: str, table: pd.DataFrame, start: Array, end: Array) -> None:
+def _fill(process: Process, kind: str, table: Table, start: Array, end: Array) -> None:
     times: Mapping[str, Array] = {"start": start, "end": end, "correlation": _numbers(table, "correlation")}
     stream = _numbers(table, "stream")
     work = {"stream": small(stream if (stream > 0).any() else np.maximum(_numbers(table, "queue"), 0))}
     if kind == "kernels":
-        names, codes = _texts(table["name"], NOISE)
+        names, codes = _texts(table.columns["name"], NOISE)
         dispatched, index = _numbers(table, "dispatched"), _numbers(table, "index")
         correlation = np.where(times["correlation"] >= 0, times["correlation"], index)
         process.work.add(
@@ -156,15 +171,15 @@ def _fill(process: Process, kind: str, table: pd.DataFrame, start: Array, end: A
             add_host(process, ["dispatch"], zeros, np.array([RUNTIME]), start=dispatched, end=dispatched,
                      thread=_numbers(table, "thread"), correlation=correlation)  # fmt: skip
     elif kind == "copies":
-        names, codes = _texts(table["direction"], NOISE)
+        names, codes = _texts(table.columns["direction"], NOISE)
         device = np.maximum(_numbers(table, "target"), _numbers(table, "source"))
         process.work.add(
             **times, **work, name=process.names.codes(_way(one) for one in names)[codes],
             kind=np.full(len(start), MEMCPY), device=np.clip(device, -1, 2**15 - 1), bytes=_numbers(table, "bytes"),
         )  # fmt: skip
     else:
-        both = table["domain"].str.cat(table["function"], sep="\t")
-        pairs, codes = _texts(both, NOISE)
+        both = zip(table.columns["domain"], table.columns["function"], strict=True)
+        pairs, codes = _texts(np.array([f"{domain}\t{function}" for domain, function in both], dtype=object), NOISE)
         marked = np.array([one.startswith("MARKER") for one in pairs])
         names = [one.partition("\t")[2] for one in pairs]
         correlation = np.where(marked[codes], -1, times["correlation"])
@@ -172,7 +187,7 @@ def _fill(process: Process, kind: str, table: pd.DataFrame, start: Array, end: A
                  thread=_numbers(table, "thread"), correlation=correlation)  # fmt: skip
 
 
-def _texts(column: pd.Series, noise: re.Pattern[str]) -> tuple[list[str], Array]:
+def _texts(column: Array, noise: re.Pattern[str]) -> tuple[list[str], Array]:
     """Return the distinct texts of a column without noise, and their codes."""
     codes, values = pd.factorize(column)
     return [noise.sub("", str(one)) for one in values], codes.astype(np.int64)

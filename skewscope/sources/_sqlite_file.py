@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,13 +103,13 @@ def opened(path: Path) -> Iterator[Database]:
 
     Raises Unreadable where it is none or nothing of it can be read.
     """
-    with Stream(path) as stream, TemporaryDirectory(prefix="skewscope-") as folder:
-        begin = stream.read(COPIED_BYTES)
+    with Stream(path) as stream, ExitStack() as ends:
+        begin = stream.read(HEADER_BYTES)
         if not begin.startswith(MAGIC):
             raise Unreadable("not an SQLite database", COPY_AGAIN)
         place = path
         if not _plain(path):
-            place = Path(folder) / "unpacked.sqlite"
+            place = Path(ends.enter_context(TemporaryDirectory(prefix="skewscope-"))) / "unpacked.sqlite"
             with place.open("wb") as copy:
                 while begin:
                     copy.write(begin)

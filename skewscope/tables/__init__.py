@@ -25,6 +25,7 @@ def _names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 
 
+@cache
 def table(name: str) -> Table:
     """Return the declaration of one table; raises KeyError for an unknown name.
 

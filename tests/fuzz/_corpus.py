@@ -1,6 +1,7 @@
 """Seeds: small inputs that parsers can read. `seeds/` holds files of readers, the rest is made here.
 
-`seeds/READER/NN--NAME` was written by `_harvest.py` from what the tests make; it is read under its NAME.
+`seeds/READER/NN--NAME` was written by `_harvest.py` from what the tests make; it is read under its NAME. `small/` holds
+the same made smaller by `_smaller.py`: what is mutated comes of these.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from skewscope.store import folder
 
 SEEDS = Path(__file__).parent / "seeds"
 REGRESSIONS = Path(__file__).parent / "regressions"
+SMALL = Path(__file__).parent / "small"  # seeds as `_smaller.py` leaves them
 STORE_ABOUT = folder.ABOUT
 STORE_SAYS = json.dumps({"format": folder.FORMAT, "version": folder.VERSION})
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable
 
 LARGEST_BYTES = 64_000  # of what is made
+USUAL_BYTES = 2_000  # of what is repeated, mostly
 MOST_WORDS = 600
 WORD = re.compile(
     rb'"[^"\\\n]{1,40}"|</?[A-Za-z_][\w:.-]{0,40}|[A-Za-z_][\w:./-]{1,40}|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?'
@@ -217,7 +218,10 @@ class Mutator:
 
     def _repeat(self, made: bytearray) -> None:
         begin, end = self._span(made)
-        made[begin:begin] = made[begin:end] * self._chance.choice((1, 1, 2, 16, 200))
+        times = self._chance.choice((1, 1, 2, 16, 200))
+        if self._chance.random() < 0.95:  # large inputs cost as much as many small ones
+            times = min(times, max(1, USUAL_BYTES // max(1, end - begin)))
+        made[begin:begin] = made[begin:end] * times
 
     def _swap(self, made: bytearray) -> None:
         begin, end = self._span(made)
@@ -277,8 +281,8 @@ class Mutator:
             made[at:at] = line
 
 
-def unpacked(data: bytes) -> bytes:
-    """Return what a gzip file holds, as far as it can be read; anything else as it is.
+def unpacked(data: bytes, limit: int = LARGEST_BYTES) -> bytes:
+    """Return what a gzip file holds, up to `limit` bytes and as far as it can be read; anything else as it is.
 
     >>> unpacked(gzip.compress(b"abc")), unpacked(b"abc")
     (b'abc', b'abc')
@@ -286,6 +290,6 @@ def unpacked(data: bytes) -> bytes:
     if data[:2] != b"\x1f\x8b":
         return data
     try:
-        return zlib.decompressobj(31).decompress(data, LARGEST_BYTES)
+        return zlib.decompressobj(31).decompress(data, limit)
     except zlib.error:
         return data

@@ -33,11 +33,17 @@ from skewscope.web.web_config import WebConfig
 
 @dataclass(frozen=True)
 class Parser:
-    """One parser: `run(name, data)` gives bytes to it as a file of that name; `seeds` are inputs that it can read."""
+    """One parser: `run(name, data)` gives bytes to it as a file of that name; `seeds` are inputs that it can read.
+
+    What is mutated comes of `small`, of the seeds themselves where there are none. Where `often` is given, three of
+    four inputs go to it alone: it does what a parser with two ways of reading does on the longer one.
+    """
 
     name: str
     run: Callable[[str, bytes], object]
     seeds: Callable[[], list[Seed]]
+    small: Callable[[], list[Seed]] = list
+    often: Callable[[str, bytes], object] | None = None
 
 
 MADE = {
@@ -49,37 +55,45 @@ MADE = {
 @cache
 def parsers() -> dict[str, Parser]:
     """Return all parsers by name, the readers of recordings first."""
-    readers = [
-        Parser(room.id, _reader(room.load()), _seeds(room.id, made=MADE.get(room.id))) for room in rooms("sources")
-    ]
+    readers = [_of_reader(room.id, room.load()) for room in rooms("sources")]
     return {one.name: one for one in (*readers, *_others())}
 
 
-def _seeds(*folders: str, made: Callable[[], Iterable[Seed]] | None = None) -> Callable[[], list[Seed]]:
-    return lambda: [*(seed for folder in folders for seed in _corpus.shipped(folder)), *(made() if made else ())]
+def _of_reader(name: str, reader: Any) -> Parser:
+    detail = getattr(reader, "read_detail", None)
+    ways = (reader.read, detail) if detail else (reader.read,)
+    often = _as_file(_reading(reader, ways[1:])) if detail else None
+    return Parser(name, _as_file(_reading(reader, ways)), **_seeds(name, made=MADE.get(name, list)), often=often)
+
+
+def _seeds(*folders: str, made: Callable[[], Iterable[Seed]] = list) -> dict[str, Callable[[], list[Seed]]]:
+    """Return the seeds of a parser, and the small ones."""
+
+    def of(where: Path) -> list[Seed]:
+        return [*(seed for folder in folders for seed in _corpus.shipped(folder, where)), *made()]
+
+    return {"seeds": lambda: of(_corpus.SEEDS), "small": lambda: of(_corpus.SMALL)}
 
 
 def _others() -> list[Parser]:
     return [
-        Parser("plain-pickle", lambda _, data: _plain_pickle.load(data), _seeds(made=_corpus.pickles)),
-        Parser("torch-file", _torch, _seeds("sglang-recorder")),
-        Parser("numpy-file", _numpy, _seeds("expert-array", made=_corpus.arrays)),
-        Parser("safetensors", lambda _, data: _safetensors.arrays(data), _seeds(made=_corpus.safetensors)),
-        Parser("exposition-lines", _exposition, _seeds(made=_corpus.pages)),
-        Parser("web-config", _as_file(WebConfig), _seeds(made=_corpus.web_files)),
-        Parser("policy", _as_file(Policy.load), _seeds(made=_corpus.policies)),
-        Parser("scenario", _as_file(load_scenario), _seeds(made=_corpus.scenarios)),
-        Parser("http-request", _request, _seeds(made=_corpus.requests)),
-        Parser("audit", _as_file(_audit), _seeds(made=_corpus.audits)),
-        Parser("store", _store, _seeds("store-segment")),
-        Parser("ring", _as_file(_ring), _seeds("ring-spool")),
-        Parser("ras-report", lambda _, data: _ras(data), _seeds("nccl-ras")),
-        Parser("agent-flight-dump", _as_file(_dump), _seeds("flight-recorder", made=_corpus.pickles)),
-        Parser("agent-engine-page", lambda _, data: _engine(data), _seeds("exposition-page", made=_corpus.pages)),
-        Parser("agent-inspector-line", lambda _, data: _inspector(data), _seeds("nccl-inspector")),
-        Parser(
-            "kernel-messages", lambda _, data: [trouble(line) for line in data.split(b"\n")], _seeds("kernel-log-text")
-        ),
+        Parser("plain-pickle", lambda _, data: _plain_pickle.load(data), **_seeds(made=_corpus.pickles)),
+        Parser("torch-file", _torch, **_seeds("sglang-recorder")),
+        Parser("numpy-file", _numpy, **_seeds("expert-array", made=_corpus.arrays)),
+        Parser("safetensors", lambda _, data: _safetensors.arrays(data), **_seeds(made=_corpus.safetensors)),
+        Parser("exposition-lines", _exposition, **_seeds(made=_corpus.pages)),
+        Parser("web-config", _as_file(WebConfig), **_seeds(made=_corpus.web_files)),
+        Parser("policy", _as_file(Policy.load), **_seeds(made=_corpus.policies)),
+        Parser("scenario", _as_file(load_scenario), **_seeds(made=_corpus.scenarios)),
+        Parser("http-request", _request, **_seeds(made=_corpus.requests)),
+        Parser("audit", _as_file(_audit), **_seeds(made=_corpus.audits)),
+        Parser("store", _store, **_seeds("store-segment")),
+        Parser("ring", _as_file(_ring), **_seeds("ring-spool")),
+        Parser("ras-report", lambda _, data: _ras(data), **_seeds("nccl-ras")),
+        Parser("agent-flight-dump", _as_file(_dump), **_seeds("flight-recorder", made=_corpus.pickles)),
+        Parser("agent-engine-page", lambda _, data: _engine(data), **_seeds("exposition-page", made=_corpus.pages)),
+        Parser("agent-inspector-line", lambda _, data: _inspector(data), **_seeds("nccl-inspector")),
+        Parser("kernel-messages", _kernel, **_seeds("kernel-log-text")),
     ]
 
 
@@ -111,16 +125,13 @@ def _as_file(run: Callable[[Path], object]) -> Callable[[str, bytes], object]:
     return ran
 
 
-def _reader(reader: Any) -> Callable[[str, bytes], object]:
+def _reading(reader: Any, ways: Iterable[Callable[[Path], Any]]) -> Callable[[Path], object]:
     """Return what reads a file as `skewscope analyze` does, as far as one reader is concerned."""
 
     def read(path: Path) -> None:
         if path.stat().st_size:
             reader.sniff(_bytes.head(path), path.name)
-        readings = [reader.read(path)]
-        if hasattr(reader, "read_detail"):
-            readings.append(reader.read_detail(path))
-        for reading in readings:
+        for reading in [way(path) for way in ways]:
             parts: dict[str, list[Any]] = {}
             for table, columns in reading.batches:
                 parts.setdefault(table, []).append(part(table, columns))
@@ -129,7 +140,7 @@ def _reader(reader: Any) -> Callable[[str, bytes], object]:
             _gather_read.holds(reading)
             _gather_read.fingerprint(reading)
 
-    return _as_file(read)
+    return read
 
 
 def _torch(_: str, data: bytes) -> None:
@@ -199,6 +210,11 @@ def _ring(path: Path) -> None:
             reader.drain().rows  # noqa: B018 - making the rows is what is tried
     finally:
         reader.close()
+
+
+def _kernel(_: str, data: bytes) -> None:
+    for line in data.split(b"\n"):
+        trouble(line)
 
 
 def _ras(data: bytes) -> None:

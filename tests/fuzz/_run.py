@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import mmap
 import random
 import resource
 import signal
@@ -31,10 +32,15 @@ ROOM_BYTES = 3 << 30  # address space beyond what the process has
 MEASURED_EVERY = 10_000  # executions
 MOST_GROWTH_BYTES = 128 << 20
 MOST_KEPT = 400
+LONG_BYTES = 4000  # longer inputs than this and the seeds are not kept: all that come of them would be slow
 EARLY = 20_000  # executions, after which new lines are rare and looked for more rarely
-RARER = 8
+RARER = 16
 SHRINKS = 400
+NOTED_BYTES = 1 << 20  # of the input at hand
 OURS = tuple(f"{place}/" for package in (skewscope, agents) for place in package.__path__)
+
+
+Run = Callable[[str, bytes], object]  # with the name of a file and what it holds
 
 
 class TooLong(BaseException):
@@ -72,7 +78,7 @@ def fuzz(
     seed: int = 0,
     *,
     seconds: float = float("inf"),
-    traced_every: int = 16,
+    traced_every: int = 8,
     shrunk: bool = True,
     last: Path | None = None,
     busy_s: float = float("inf"),
@@ -80,31 +86,33 @@ def fuzz(
     """Return what comes of `executions` inputs, or as many as `seconds` of wall time and `busy_s` of
     processor time allow.
 
-    Every `traced_every`-th input is watched, later every eighth of these, 0 watches none: one that reaches new lines
+    Every `traced_every`-th input is watched, later every sixteenth of these, 0 watches none: one that reaches new lines
     is mutated further. `last` is a file for the input at hand, for a process that may die of it.
     """
     chance = random.Random(f"{seed} {parser.name}")
-    corpus = list(parser.seeds())
-    seeds = len(corpus)
-    mutator = Mutator([data for _, data in corpus], chance)
+    seeds = parser.seeds()
+    corpus = parser.small() or list(seeds)
+    mutator = Mutator([data for _, data in (*seeds, *corpus)], chance)
+    largest_bytes = max([LONG_BYTES, *(len(data) for _, data in corpus)])
     result = Result(parser.name)
     lines = Lines()
+    noted = Last(last) if last else None
     first_bytes = 0
     with guarded():
         begun, busy = time.monotonic(), time.process_time()
         for number in range(executions):
-            whole = number < seeds
-            name, data = corpus[number] if whole else _chosen(chance, corpus)
+            whole = number < len(seeds)
+            name, data = seeds[number] if whole else _chosen(chance, corpus)
             data = data if whole else mutator.mutate(data, chance.choice(corpus)[1])
-            if last:
-                last.write_bytes(data)
+            if noted:
+                noted.take(data)
             every = traced_every if number < EARLY else traced_every * RARER
             watch = every > 0 and number % every == 0
             result.executions += 1
-            fault, took_s = attempt(parser, name, data, lines if watch else None)
+            fault, took_s = attempt(_run_of(parser, number, whole=whole), name, data, lines if watch else None)
             if watch and lines.fresh:
                 lines.fresh = False
-                if not whole and len(corpus) < MOST_KEPT:
+                if not whole and len(corpus) < MOST_KEPT and len(data) <= largest_bytes:
                     corpus.append((name, data))
                     result.kept += 1
             if not watch:
@@ -124,18 +132,22 @@ def fuzz(
     return result
 
 
+def _run_of(parser: Parser, number: int, *, whole: bool) -> Run:
+    return parser.often if parser.often and not whole and number % 4 else parser.run
+
+
 def _chosen(chance: random.Random, corpus: list[Seed]) -> Seed:
     """Return an input of the corpus: what was kept last is half of the time preferred."""
     return chance.choice(corpus[-32:] if chance.random() < 0.5 else corpus)
 
 
-def attempt(parser: Parser, name: str, data: bytes, lines: Lines | None = None) -> tuple[Fault | None, float]:
-    """Return the fault of a parser at an input, None for none, and the processor time in seconds."""
+def attempt(run: Run, name: str, data: bytes, lines: Lines | None = None) -> tuple[Fault | None, float]:
+    """Return the fault that `run` makes of an input, None for none, and the processor time in seconds."""
     fault = None
     begun = time.process_time()
     try:
         with limited_time(LONGEST_S if lines is None else 30 * LONGEST_S), lines or _untraced():
-            parser.run(name, data)
+            run(name, data)
     except SkewscopeError:
         pass
     except TooLong as error:
@@ -169,7 +181,7 @@ def shrink(parser: Parser, fault: Fault) -> Fault:
 
     def same(data: bytes) -> bool:
         nonlocal best
-        found, _ = attempt(parser, fault.name, data)
+        found, _ = attempt(parser.run, fault.name, data)
         if found and found.key == fault.key:
             best = found
             return True
@@ -218,6 +230,26 @@ class Lines:
             return line
 
         return line
+
+
+class Last:
+    """The input at hand, in a file that outlives the process: its length in eight bytes, then itself."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(bytes(8 + NOTED_BYTES))
+        with path.open("r+b") as file:
+            self._place = mmap.mmap(file.fileno(), 0)  # writing to it asks nothing of the system
+
+    def take(self, data: bytes) -> None:
+        """Note an input."""
+        data = data[:NOTED_BYTES]
+        self._place[: 8 + len(data)] = len(data).to_bytes(8, "little") + data
+
+    @staticmethod
+    def unwrap(path: Path) -> None:
+        """Leave the input alone in the file."""
+        noted = path.read_bytes()
+        path.write_bytes(noted[8 : 8 + int.from_bytes(noted[:8], "little")])
 
 
 @contextmanager

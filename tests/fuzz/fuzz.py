@@ -59,15 +59,16 @@ def _apart(parser: Parser, args: argparse.Namespace) -> int:
     process = multiprocessing.get_context("fork").Process(target=_worker, args=(parser, args, told))
     process.start()
     process.join()
+    last = told.with_suffix(".last")
     if not told.exists():
+        _run.Last.unwrap(last)
         print(
-            f"{parser.name:24}  the process ended with {process.exitcode}: "
-            f"its last input is {told.with_suffix('.last')}",
+            f"{parser.name:24}  the process ended with {process.exitcode}: its last input is {last}",
             flush=True,
         )
         return 1
     row = json.loads(told.read_text())
-    told.with_suffix(".last").unlink(missing_ok=True)
+    last.unlink(missing_ok=True)
     print("  ".join([f"{parser.name:24}", *(f"{value:>10}" for value in row)]), flush=True)
     return int(row[4])
 

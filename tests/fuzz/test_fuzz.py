@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import multiprocessing
+import os
 import random
 import zlib
+from pathlib import Path
 
 import _corpus
 import _mutate
 import _parsers
 import _run
+import _smaller
 import pytest
 
 from skewscope.catalogue import rooms
@@ -34,7 +39,7 @@ def test_a_short_turn_finds_nothing(name: str):
 @pytest.mark.parametrize(("parser", "name", "data"), MADE_WRONG)
 def test_what_was_mended_stays_so(parser: str, name: str, data: bytes):
     with _run.guarded():
-        fault, _ = _run.attempt(PARSERS[parser], name, data)
+        fault, _ = _run.attempt(PARSERS[parser].run, name, data)
     assert fault is None, fault.told
 
 
@@ -52,7 +57,7 @@ def test_every_reader_has_a_seed_that_it_reads():
 
 
 def test_regressions_and_seeds_are_of_parsers():
-    for folder in (_corpus.REGRESSIONS, _corpus.SEEDS):
+    for folder in (_corpus.REGRESSIONS, _corpus.SEEDS, _corpus.SMALL):
         strange = {place.name for place in folder.iterdir() if place.is_dir()} - set(PARSERS)
         assert not strange, f"{folder.name} of no parser: {strange}"
 
@@ -72,6 +77,52 @@ def test_a_mistake_is_found_and_made_small():
     faults = _run.fuzz(parser, 3, SEED, traced_every=0).faults
     assert [fault.data for fault in faults.values()] == [b"}}"] and next(iter(faults)).startswith("KeyError")
     assert not _run.fuzz(_parsers.Parser("picky", picky, lambda: [("a", b"abc }}")]), 1, SEED).faults
+
+
+def test_three_of_four_inputs_take_the_longer_way_alone():
+    taken: list[str] = []
+    parser = _parsers.Parser(
+        "two-ways",
+        lambda name, data: taken.append("both"),
+        lambda: [("a", b"abc"), ("b", b"abd")],
+        often=lambda name, data: taken.append("longer"),
+    )
+    _run.fuzz(parser, 10, SEED, traced_every=0)
+    assert taken == ["both"] * 2 + ["longer"] * 2 + ["both"] + ["longer"] * 3 + ["both", "longer"]
+
+
+def test_the_input_of_a_process_that_dies_is_left(tmp_path: Path):
+    def dies(name: str, data: bytes) -> None:
+        os._exit(3)
+
+    path = tmp_path / "a.last"
+    parser = _parsers.Parser("dies", dies, lambda: [("a", b"abc" * 9)])
+    child = multiprocessing.get_context("fork").Process(target=_run.fuzz, args=(parser, 1), kwargs={"last": path})
+    child.start()
+    child.join()
+    _run.Last.unwrap(path)
+    assert child.exitcode == 3 and path.read_bytes() == b"abc" * 9
+
+
+def test_seeds_are_made_smaller(tmp_path: Path):
+    parser, seeds, small = PARSERS["kernel-log-text"], tmp_path / "seeds", tmp_path / "small"
+    seeds.mkdir()
+    lines = [f"[   {second}.000000] nfs: server of {second} OK" for second in range(40)]
+    (seeds / "00--n5.dmesg.txt").write_text("\n".join(lines) + "\n")
+    (seeds / "01--n5.dmesg.gz").write_bytes(gzip.compress("\n".join(lines).encode() * 9)[:-9])  # of a damaged stream
+    before, after = _smaller.cut(parser, seeds, small)
+    assert after < before / 2 and [path.name for path in sorted(small.iterdir())] == [
+        path.name for path in sorted(seeds.iterdir())
+    ]
+    for path in seeds.iterdir():
+        reached = [_smaller._ways(parser, path.name[4:], place.read_bytes()) for place in (path, small / path.name)]
+        assert reached[0] and reached[0] <= reached[1]
+
+
+def test_small_seeds_are_of_the_seeds():
+    for path in _corpus.SMALL.glob("*/*--*"):
+        seed = _corpus.SEEDS / path.parent.name / path.name
+        assert seed.stat().st_size >= path.stat().st_size, f"{path} is no cut {seed}: run tests/fuzz/_smaller.py"
 
 
 def test_what_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch):
