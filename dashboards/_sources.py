@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from skewscope import memory
 from skewscope.analysis import Analysis, analyze
 from skewscope.errors import SkewscopeError, Unreadable, UsageError
 from skewscope.frames import all_tables
@@ -101,6 +102,7 @@ class Refreshing:
     def _run(self, told: Callable[[], object]) -> None:
         while not self._stopping.is_set():
             self.refresh()
+            memory.give_back()
             if not self._view.errors:
                 told()
                 told = nobody

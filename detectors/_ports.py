@@ -66,7 +66,7 @@ def kinds(tables: Frames) -> dict[tuple[str, str], tuple[str, str]]:
 def _kinds(table: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:
     rows = table.loc[(table["metric"] == INFO).to_numpy(), ["node", "device", "labels"]].drop_duplicates()
     found = {}
-    for node, device, text in rows.astype(str).itertuples(index=False):
+    for node, device, text in rows.astype(str).itertuples(index=False, name=None):
         told = parsed(text)
         found[node, device] = (told.get("link_layer", ""), told.get("board", ""))
     return found

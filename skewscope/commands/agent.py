@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .. import memory
 from ..errors import UsageError
 
 ONCE_WITHIN_S = 8.0
@@ -69,6 +70,7 @@ class Agent:
         node.serve()
         host, port = node.address
         log.info("serving %s:%s after %.0f ms", host, port, (time.monotonic() - started_s) * 1e3)
+        memory.settle()
         node.run()
         return 0
 

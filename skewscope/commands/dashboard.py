@@ -32,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .. import memory
 from ..errors import UsageError
 from . import _access, _work
 
@@ -80,6 +81,7 @@ def serve(served: Any, told: Callable[[str], None] = _nobody) -> int:  # noqa: A
     sys.stdout.write(f"dashboard  {served.address}/\n")
     sys.stdout.flush()
     told(f"{served.address}/")
+    memory.settle()
     signal.signal(signal.SIGTERM, _end)
     try:
         served.run()

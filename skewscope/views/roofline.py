@@ -162,7 +162,7 @@ def _least(made: pd.DataFrame, peak: Peaks | None) -> tuple[Array, Array]:
         nothing = np.full(len(made), np.nan)
         return nothing, nothing
     pairs = made[["precision", "unit"]].drop_duplicates()
-    rate = {(kind, unit): peak.of(kind, unit) for kind, unit in pairs.itertuples(index=False)}
+    rate = {(kind, unit): peak.of(kind, unit) for kind, unit in pairs.itertuples(index=False, name=None)}
     best = np.array([rate[pair] for pair in zip(made["precision"], made["unit"], strict=True)])
     return made["flops_count"].to_numpy() / best, made["moved_bytes"].to_numpy() / peak.memory_bytes_per_s
 

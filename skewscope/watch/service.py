@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
+from .. import frames, memory
 from ..analysis import Analysis, analyze
 from ..feeds.contract import WINDOW_NS, Told
 from ..precedence import Explained
 from ..recording import Recording
 from ..reports.document import document as report_document
-from . import act_rows, incident_document, jobs, memory, past
+from . import act_rows, incident_document, jobs, past
 from .exposition import Health, Totals, page
 from .files import read_json, write
 from .horizon import Horizon
@@ -90,6 +91,7 @@ class Service:
             self.plan.acting.start()
         try:
             self._fill()
+            memory.settle()
             while not self._stopping.is_set():
                 self._round()
         finally:
@@ -178,6 +180,7 @@ class Service:
         self._health = self._measured(told, time.monotonic() - begun_s)
         dead = "no agent answered in the last window" if told.targets and not told.answered else ""
         self._publish(told.end_ns, dead)
+        frames.let_go()
         memory.give_back()
 
     def _keep(self, told: Told) -> None:

@@ -1,20 +1,22 @@
-"""Free memory goes back to the system, where the C library can do that."""
+"""Cycles are found soon in a program that runs on, and free memory goes back to the system where that can be."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 
-from skewscope.watch import memory
+from skewscope import memory
 
 # In a process of its own: the heap of a test run is full of holes that take such blocks in.
 ALONE = """
 import ctypes
 from pathlib import Path
-from skewscope.watch import memory
+from skewscope import memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -32,6 +34,30 @@ for block in blocks:
 before = resident()
 assert memory.give_back()
 print((before - resident()) / (size * count))
+"""
+
+# In a process of its own, which is left settled.
+SETTLED = """
+import collections, gc, sys
+from skewscope import memory
+
+class Ring:
+    count = 0
+    def __init__(self):
+        Ring.count += 1
+        self.self = self
+    def __del__(self):
+        Ring.count -= 1
+
+large = [[] for _ in range(1_000_000)]  # what a program has loaded
+gc.collect()
+if sys.argv[1] == "settled":
+    memory.settle()
+most, last = 0, collections.deque(maxlen=8_000)  # they grow old before they are left
+for _ in range(300_000):
+    last.append(Ring())
+    most = max(most, Ring.count)
+print(most)
 """
 
 
@@ -55,3 +81,27 @@ def test_another_c_library_does_no_harm(monkeypatch, fresh, missing):
 
     monkeypatch.setattr("ctypes.CDLL", none)
     assert memory.give_back() is False
+
+
+def most_rings(how):
+    ended = subprocess.run([sys.executable, "-c", SETTLED, how], capture_output=True, text=True, timeout=60, check=True)
+    return int(ended.stdout)
+
+
+def test_cycles_of_a_settled_program_do_not_wait_for_a_quarter_of_all_it_has_loaded():
+    assert most_rings("settled") < 150_000 < most_rings("as it is")
+
+
+def test_what_only_holds_itself_is_freed_with_what_is_given_back():
+    class Ring:
+        def __init__(self):
+            self.itself = self
+
+    gc.disable()
+    try:
+        ring = weakref.ref(Ring())
+        assert ring() is not None
+        memory.give_back()
+        assert ring() is None
+    finally:
+        gc.enable()
