@@ -16,6 +16,7 @@ from .errors import Unreadable
 
 MISSING, UNRESPONSIVE, DEAD = "missing", "unresponsive", "dead"
 HEALTHY, MISMATCH, INCOMPLETE, FAILED = "healthy", "mismatch", "incomplete", "error"
+MOST_RANKS = 1 << 20
 # group, communicators in it, nodes, ranks per node, per communicator, in group, status, errors
 END = 1 << 63  # larger numbers are damage; in a text they would have more digits than are taken
 _ROW = re.compile(r"^[^\S\n]*+(\d{1,18})\s+(\d{1,18})\s+\d+\s+\S+\s+(\d{1,18})\s+\d+\s+([A-Z]\S*)\s+([A-Z]\S*)", re.M)
@@ -229,10 +230,12 @@ def _take_counts(found: Communicator, op: str, part: str) -> None:
                 crowds[-1][2].append(member.rank)
     known = {rank for _, _, listed in crowds for rank in listed}
     silent = [crowd for crowd in crowds if not crowd[2]]
-    away = {rank for rank, member in found.members.items() if member.status}
-    rest = [rank for rank in range(found.size) if rank not in known | away]
+    known |= {rank for rank, member in found.members.items() if member.status}
+    left = found.size - sum(0 <= rank < found.size for rank in known)
+    told = len(silent) == 1 and left <= min(silent[0][0] + found.missing, MOST_RANKS)
+    rest = [rank for rank in range(found.size) if rank not in known] if told else []
     for count, value, listed in crowds:
-        mine = listed or (rest if len(silent) == 1 and len(rest) <= count + found.missing else [])
+        mine = listed or rest
         for rank in mine:
             found.members.setdefault(rank, Member(rank)).counts[op] = value
 

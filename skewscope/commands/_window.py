@@ -125,13 +125,13 @@ def _readable(end: str) -> bool:
     except ValueError:
         return False
     # "10" and "2024-05-01T10" are both ISO hours or numbers; a time needs its minutes to be one
-    return not end or end.lstrip("-").isdigit() or len(end) >= len("2024-05-01T10:00") or len(end) == len("2024-05-01")
+    return not end or end.removeprefix("-").isdecimal() or len(end) >= len("2024-05-01T10:00") or len(end) == len("2024-05-01")
 
 
 def _end(end: str) -> int | None:
     if not end:
         return None
-    if end.lstrip("-").isdigit():
+    if end.removeprefix("-").isdecimal():
         return int(end)
     when = datetime.fromisoformat(end)
     when = when if when.tzinfo else when.replace(tzinfo=UTC)

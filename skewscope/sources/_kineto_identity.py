@@ -15,6 +15,7 @@ from ._kineto_mend import BROKEN, mend
 
 RANK_IN_NAME = re.compile(r"(?:rank|worker)[-_ ]?(\d+)", re.IGNORECASE)
 WORKER_IN_NAME = re.compile(r"(.+)_\d+\.\d+\.pt\.trace\.json(?:\.gz)?")
+DIGITS, MOST_RANKS = 9, 1 << 20
 MESH = re.compile(r"mesh_(dp|tp|pp|cp|ep)")
 
 
@@ -129,7 +130,7 @@ def ranks_of(listed: object) -> tuple[tuple[int, ...], bool]:
     """
     words = listed.strip("[] ").split(",") if isinstance(listed, str) else listed if isinstance(listed, list) else []
     plain = [str(word).strip() for word in words]
-    ranks = tuple(int(word) for word in plain if word.isdigit())
+    ranks = tuple(int(word) for word in plain if word.isdecimal() and len(word) <= DIGITS)
     return ranks, bool(ranks) and len(ranks) == len(plain)
 
 
@@ -144,7 +145,7 @@ def _configured(entry: object) -> Group:
 def _from_args(name: str, args: Args) -> Group:
     ranks, whole = ranks_of(args.members)
     size, first, stride = number(args.group_size), number(args.first_rank), number(args.stride)
-    if not whole and first >= 0 and stride > 0 and size > 0:
+    if not whole and first >= 0 and stride > 0 and 0 < size <= MOST_RANKS:
         ranks = tuple(range(first, first + stride * size, stride))
     return Group(name, str(args.description), size if size > 0 else len(ranks), ranks)
 

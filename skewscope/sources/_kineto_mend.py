@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-BROKEN = (msgspec.MsgspecError, UnicodeDecodeError)  # what decoding raises
+BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding raises
 CONTROL = bytes(32 if code < 32 else code for code in range(256))
 ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}|())')
 NOT_A_NUMBER = re.compile(rb'(":\s*)(?:[-+]?(?:nan|NaN|inf|Infinity|INF|NAN)(?:\([^)]*\))?(?=\s*[,}])|(?=[,}]))')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+DIGITS = 18  # longer numbers cannot be meant, and do not fit 64 bits
 COMMUNICATION = re.compile(
     r"nccl(?:Dev)?Kernel|ncclSym|^nccl|rccl|msccl|hccl|nvshmem|deep_ep::|dpsk::ep::|oneccl|ishmem"
     r"|(?:internode|intranode|internode_ll)::(?:\w*dispatch|\w*combine|\w*notify)"
@@ -123,4 +124,4 @@ def step_number(name: str) -> int:
     (12, -1)
     """
     number = name.removeprefix("ProfilerStep#")
-    return int(number) if number != name and number.isdigit() else -1
+    return int(number) if number != name and number.isdecimal() and len(number) <= DIGITS else -1

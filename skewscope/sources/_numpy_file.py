@@ -37,6 +37,7 @@ def array(content: bytes) -> Array:
         raise Unreadable(f"damaged .npy header: {error}"[:300], AGAIN) from None
     if dtype.hasobject:
         raise Unreadable("a .npy of Python objects, which can hold code", "save it as an array of numbers")
+    shape = tuple(map(int, shape))  # True is a number to numpy, too
     count = 1
     for size in shape:
         count *= size

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+LARGEST = 2**56  # of a number: bytes are up to 16 times an element count
 
 
 @dataclass
 class Call:
-    """Times are microseconds of the plugin's own clock, 0 where it did not see them; `peer` -1 for collectives."""
+    """Times are microseconds of the plugin's own clock, 0 where it did not see them; `peer` -1 for collectives.
+
+    Numbers that cannot be meant count as not told.
+    """
 
     group: str
     group_size: int
@@ -27,6 +31,13 @@ class Call:
     ready_us: float = 0.0
     start_us: float = 0.0
     end_us: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Forget absurd numbers."""
+        for name in ("group_size", "rank", "seq", "peer"):
+            if not -1 <= getattr(self, name) < LARGEST:
+                setattr(self, name, -1)
+        self.count = self.count if 0 <= self.count < LARGEST else 0
 
     def child(self, start_us: float, end_us: float) -> None:
         """Take a child's times into account: the call starts with its first child and ends with its last."""

@@ -16,6 +16,7 @@ from ..errors import Unreadable
 from . import _bytes
 
 METRIC = "skewscope_input_ready_ratio"
+DIGITS = 9  # of a rank; longer ones cannot be meant
 
 
 class ReadinessSeries:
@@ -35,7 +36,7 @@ class ReadinessSeries:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unreadable(f"not a whole object of lists of numbers: {damage or error}") from None
         times = np.array(found.get("event_time", ()), dtype=float)
-        ranks = {int(key): values for key, values in found.items() if key.isdecimal()}
+        ranks = {int(key): values for key, values in found.items() if key.isdecimal() and len(key) <= DIGITS}
         if not len(times) or not ranks:
             raise Unreadable("no list per rank beside event_time")
         uneven = [rank for rank, values in ranks.items() if len(values) != len(times)]

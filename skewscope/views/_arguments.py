@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from ast import literal_eval
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
 Shape = tuple[int, ...]
+WHOLE = re.compile(r"-?\d{1,18}")
 
 ELEMENT_BYTES = {
     "double": 8, "long int": 8, "long": 8, "c10::complex<float>": 8, "c10::complex<double>": 16,
@@ -70,6 +72,15 @@ class Arguments:
     def value(self, index: int) -> str:
         """Return one scalar as text, "" where it is not recorded."""
         return str(self.values[index]) if index < len(self.values) else ""
+
+    def whole(self, index: int) -> list[int]:
+        """Return the whole numbers of a list that is recorded as text, other words left out.
+
+        >>> Arguments([], [], ["[2, -1]", "[--2, x]"]).whole(0), Arguments([], [], ["[2, -1]", "[--2, x]"]).whole(1)
+        ([2, -1], [])
+        """
+        words = (word.strip() for word in self.value(index).strip("[]() ").split(","))
+        return [int(word) for word in words if WHOLE.fullmatch(word)]
 
     def flag(self, index: int) -> bool:
         """Return whether one scalar is recorded as true."""

@@ -114,7 +114,7 @@ def _conv(of: Arguments, padding: int, stride: int, dilation: int, transposed: b
         return Cost(flops, None, "matrix", "convolution")
     axes = len(given) - 2
     pads, steps, holes = (
-        _each(of.value(index), axes, usual) for index, usual in ((padding, 0), (stride, 1), (dilation, 1))
+        _each(of.whole(index), axes, usual) for index, usual in ((padding, 0), (stride, 1), (dilation, 1))
     )
     sizes = [
         (size + 2 * pad - hole * (kernel - 1) - 1) // step + 1
@@ -157,10 +157,9 @@ def convolution_backward(of: Arguments) -> Cost | None:
     return Cost(once * (wanted[0] + wanted[1]) + bias, moved, "matrix", "convolution")
 
 
-def _each(text: str, axes: int, usual: int) -> list[int]:
-    """Return one number per axis of a text such as "[2, 2]" or "[1]"."""
-    words = [word for word in text.strip("[]() ").split(",") if word.strip()]
-    numbers = [int(word) for word in words if word.strip().lstrip("-").isdigit()] or [usual]
+def _each(numbers: list[int], axes: int, usual: int) -> list[int]:
+    """Return one number per axis, where one may stand for all."""
+    numbers = numbers or [usual]
     return numbers * axes if len(numbers) == 1 else numbers[:axes] + [usual] * (axes - len(numbers))
 
 

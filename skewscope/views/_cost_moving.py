@@ -89,7 +89,7 @@ def reduced(of: Arguments) -> Cost | None:
     given = of.shape(0)
     if not given:
         return None
-    axes = [int(word) % len(given) for word in of.value(1).strip("[]").split(",") if word.strip().lstrip("-").isdigit()]
+    axes = [axis % len(given) for axis in of.whole(1)]
     out = prod(size for axis, size in enumerate(given) if axis not in axes) if axes else 1
     return Cost(prod(given), of.moved((0, prod(given) + out)), "vector", "reduction")
 
@@ -119,10 +119,10 @@ def embedded(of: Arguments) -> Cost | None:
 
 def embedding_backward(of: Arguments) -> Cost | None:
     """Return the cost of embedding_dense_backward(gradient, indices, rows): its table of gradients is written."""
-    gradient, rows = of.shape(0), of.value(2)
-    if not gradient or not rows.isdigit():
+    gradient, rows = of.shape(0), of.whole(2)
+    if not gradient or not rows or rows[0] < 0:
         return None
-    moved = of.moved((0, prod(gradient) + int(rows) * gradient[-1]), (1, of.count(1)))
+    moved = of.moved((0, prod(gradient) + rows[0] * gradient[-1]), (1, of.count(1)))
     return Cost(prod(gradient), moved, "vector", "embedding")
 
 
