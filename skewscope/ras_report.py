@@ -234,7 +234,7 @@ def _take_counts(found: Communicator, op: str, part: str) -> None:
     left = found.size - sum(0 <= rank < found.size for rank in known)
     told = len(silent) == 1 and left <= min(silent[0][0] + found.missing, MOST_RANKS)
     rest = [rank for rank in range(found.size) if rank not in known] if told else []
-    for count, value, listed in crowds:
+    for _, value, listed in crowds:
         mine = listed or rest
         for rank in mine:
             found.members.setdefault(rank, Member(rank)).counts[op] = value

@@ -125,7 +125,8 @@ def _readable(end: str) -> bool:
     except ValueError:
         return False
     # "10" and "2024-05-01T10" are both ISO hours or numbers; a time needs its minutes to be one
-    return not end or end.removeprefix("-").isdecimal() or len(end) >= len("2024-05-01T10:00") or len(end) == len("2024-05-01")
+    number = end.removeprefix("-").isdecimal()
+    return not end or number or len(end) >= len("2024-05-01T10:00") or len(end) == len("2024-05-01")
 
 
 def _end(end: str) -> int | None:
