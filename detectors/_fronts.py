@@ -90,7 +90,8 @@ class Standstill:
 def standstill(tables: Frames) -> Standstill:
     """Return where the job stands; no fronts where every recorded call is complete."""
     calls = tables["collectives"]
-    calls = calls[((calls["state"] != "") & calls["op_class"].isin(["", "p2p"])).to_numpy()].reset_index(drop=True)
+    told = ((calls["state"] != "") & calls["op_class"].isin(["", "p2p"])).to_numpy()
+    calls = (calls if told.all() else calls[told]).reset_index(drop=True)
     present = frozenset(_distinct(calls["rank"]))
     open_rows = np.flatnonzero((calls["state"] != "completed").to_numpy())
     events = tables["events"]

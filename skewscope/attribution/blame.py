@@ -66,7 +66,8 @@ def series(pricer: Pricer, stage_of: Mapping[int, int], slow_ends: Mapping[int, 
     for rank, scale in slow_ends.items():
         label = Label("link", "transfer", rank, stage_of.get(rank, -1))
         repairs.add(now, pricer.with_transfer(scale), label)
-    saved = pricer.lengths(repairs.before) - pricer.lengths(repairs.after)
+    before, after = np.split(pricer.lengths([*repairs.before, *repairs.after]), 2)
+    saved = before - after
     begin, end = _bounds(pricer)
     peers = work.peers_count
     compared = {rank: (work.rank == rank) & np.isfinite(usual) for rank in ranks}

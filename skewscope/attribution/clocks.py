@@ -130,11 +130,10 @@ def _from_messages(collectives: pd.DataFrame, calls: Calls, found: Alignment) ->
 
 def _fastest(collectives: pd.DataFrame, calls: Calls) -> pd.DataFrame:
     """Return per ordered pair of ranks the shortest time from send to received, ns, and the number of messages."""
-    op = np.asarray(collectives["op"].astype(object))[calls.row]
-    begin = pd.DataFrame({"call": calls.runs.of, "src": calls.rank, "sent": calls.ready})[op == "send"]
-    finish = pd.DataFrame({"call": calls.runs.of, "dst": calls.rank, "got": calls.end})[
-        (op == "recv") & (calls.end >= 0)
-    ]
+    sent, got = (np.flatnonzero(np.asarray(collectives["op"] == op)[calls.row]) for op in ("send", "recv"))
+    got = got[calls.end[got] >= 0]
+    begin = pd.DataFrame({"call": calls.runs.of[sent], "src": calls.rank[sent], "sent": calls.ready[sent]})
+    finish = pd.DataFrame({"call": calls.runs.of[got], "dst": calls.rank[got], "got": calls.end[got]})
     joined = begin.merge(finish, on="call")
     joined["delay"] = (joined["got"] - joined["sent"]).astype(float)
     fastest = joined.groupby(["src", "dst"], as_index=False).agg(delay=("delay", "min"), count=("delay", "size"))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..contracts import Coded
 from ..frames import empty, frame
 from ..stats import intervals, segments
 from .calls import Calls
@@ -15,6 +16,8 @@ from .timeline import Activity, Timeline
 from .work import Work
 
 Array = np.ndarray[Any, Any]
+
+TABLE_RATIO = 8  # a place for each step and rank that may be is looked up sooner than searched for, if they are so few
 
 
 def rank_steps(
@@ -25,7 +28,7 @@ def rank_steps(
     marks = _marks(steps, alignment)
     if not len(work.rank):
         return empty("rank_steps")
-    order = np.lexsort((work.rank, work.step))
+    order = segments.ordered(work.step, work.rank)
     first = order[segments.runs(work.step[order], work.rank[order]).first]
     step, rank = work.step[first], work.rank[first]
     place = _finder(step, rank)
@@ -40,10 +43,12 @@ def rank_steps(
     start, end, tokens = _bounds(marks, step, rank, work, of_segment)
     phase = {name: _phase_work(steps, name, act, alignment, place, rows) for name in ("forward", "backward")}
     comm, hidden = _communication(calls, act, start, end, rank)
+    of_rank, ranks = pd.factorize(rank)
+    nodes = Coded(of_rank, [node_of.get(one, "") for one in ranks.tolist()])
     busy = np.minimum(sums["busy"], sums["own"]) if len(act.busy.lane) else sums["own"]
     return frame("rank_steps", {
-        "job": "job", "step": step, "rank": rank, "node": [node_of.get(int(one), "") for one in rank],
-        "stage": [stage_of.get(int(one), -1) for one in rank], "start_ns": start, "end_ns": end,
+        "job": "job", "step": step, "rank": rank, "node": nodes,
+        "stage": np.array([stage_of.get(one, -1) for one in ranks.tolist()])[of_rank], "start_ns": start, "end_ns": end,
         "work_ns": sums["own"], "own_ns": busy, "compute_ns": np.minimum(sums["compute"], busy),
         "input_ns": sums["data"], "gc_ns": sums["gc"], "checkpoint_ns": sums["checkpoint"], "transfer_ns": moved,
         "wait_ns": waited, "idle_ns": sums["own"] - busy, "comm_ns": comm, "hidden_ns": hidden,
@@ -89,11 +94,19 @@ def _finder(step: Array, rank: Array) -> Any:  # noqa: ANN401 - a closure over t
     """Return a function that maps (step, rank) arrays to row numbers of the sorted pairs, -1 where absent."""
     span = np.int64(rank.max() + 2)
     keys = step * span + rank
+    low, size = keys[0], int(keys[-1] - keys[0]) + 1
+    table = np.zeros(0, dtype=np.int64)
+    if size <= TABLE_RATIO * len(keys):
+        table = np.full(size, -1)
+        table[keys - low] = np.arange(len(keys))
 
     def place(of_step: Array, of_rank: Array) -> Array:
         wanted = np.asarray(of_step) * span + of_rank
+        known = (of_rank < span - 1) & (wanted >= low) & (wanted <= keys[-1])
+        if len(table):
+            return np.where(known, table[np.where(known, wanted - low, 0)], -1)
         found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where((keys[found] == wanted) & (of_rank < span - 1), found, -1)
+        return np.where(known & (keys[found] == wanted), found, -1)
 
     return place
 
@@ -105,7 +118,7 @@ def _bounds(marks: pd.DataFrame, step: Array, rank: Array, work: Work, of_segmen
     np.minimum.at(start, of_segment, work.until_ns)
     np.maximum.at(end, of_segment, work.until_ns)
     tokens = np.full(len(step), -1, dtype=np.int64)
-    lanes = np.lexsort((step, rank))
+    lanes = segments.ordered(rank, step)
     follows = (np.diff(rank[lanes]) == 0) & (np.diff(step[lanes]) == 1)
     start[lanes[1:][follows]] = end[lanes[:-1][follows]]
     if len(marks):
@@ -146,7 +159,7 @@ def _communication(calls: Calls, act: Activity, start: Array, end: Array, rank: 
 
 def step_times(table: pd.DataFrame, steps: Array, replay_ns: Array, ideal_ns: Array, source: str) -> pd.DataFrame:
     """Return the `step_times` table from `rank_steps` and the replayed lengths of `steps` (all [s], ns)."""
-    order = np.lexsort((table["start_ns"], table["step"]))
+    order = segments.ordered(table["step"].to_numpy(), table["start_ns"].to_numpy())
     number = table["step"].to_numpy()[order]
     over = segments.runs(number)
     if not len(number):

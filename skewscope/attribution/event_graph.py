@@ -89,7 +89,7 @@ def _queues(calls: Calls, start_ns: Array) -> tuple[Array, Array]:
     if not len(waited) or not len(ended):
         nothing = np.zeros(0, dtype=np.int64)
         return nothing, nothing
-    order = ended[np.lexsort((calls.end[ended], calls.rank[ended]))]
+    order = ended[segments.ordered(calls.rank[ended], calls.end[ended])]
     place = intervals.position(calls.rank[order], calls.end[order], calls.rank[waited], start_ns[waited] + 1) - 1
     behind = order[np.maximum(place, 0)]
     good = (place >= 0) & (calls.rank[behind] == calls.rank[waited])

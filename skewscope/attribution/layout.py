@@ -129,7 +129,7 @@ def number_rounds(collectives: pd.DataFrame) -> pd.DataFrame:
     codes = (table[name].cat.codes.to_numpy() for name in ("group", "op"))
     symbol = segments.numbered(*codes, table["message_bytes"].to_numpy())
     rank, ready = table["rank"].to_numpy(), table["ready_ns"].to_numpy()
-    order = np.lexsort((ready, rank))
+    order = segments.ordered(rank, ready)
     lanes = segments.runs(rank[order])
     busiest = int(np.argmax(lanes.size))
     mine = order[lanes.first[busiest] : lanes.first[busiest] + lanes.size[busiest]]

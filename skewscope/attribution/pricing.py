@@ -16,7 +16,7 @@ from .work import Work
 
 Array = np.ndarray[Any, Any]
 
-BATCH_NODES = 4_000_000  # scenarios replayed at once are bounded by memory: nodes x scenarios
+BATCH_NODES = 8_000_000  # scenarios replayed at once are bounded by memory: nodes x scenarios
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Pricer:
         """Place in the replay, and step, of each rank's last event in a step: its events end one after the other."""
         over = segments.runs(self.line.rank, self.step_of_event)
         last = over.first + over.size - 1
-        place = np.empty(len(self.graph.duration), dtype=np.int64)
-        place[self.graph.plan.order] = np.arange(len(place))
-        return place[self.graph.after[last]], self.step_of_event[last]
+        return self.graph.plan.place[self.graph.after[last]], self.step_of_event[last]
 
     def with_own(self, own_ns: Array) -> Array:
         """Return node durations [nodes] with each segment's own work replaced by `own_ns` [segments]."""
@@ -105,7 +103,7 @@ class Pricer:
 def pricer(graph: EventGraph, line: Timeline, work: Work, step: Array) -> Pricer:
     """Return the pricer, with the unrepaired recording replayed once; `step` [events] is the step of each event."""
     steps, step_of_event = segments.levels(step)
-    ends = replay.finish_times(graph.plan, graph.duration[None, :])[0][graph.after]
+    ends = replay.finish_times(graph.plan, graph.duration)[graph.after]
     base = step_lengths(ends, step_of_event, len(steps))
     return Pricer(graph, line, work, steps, step_of_event, base)
 

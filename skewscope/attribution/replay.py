@@ -32,7 +32,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of a replay. Places are node numbers sorted by level: `order` [n] the node at each place.
+    """The order of a replay: `order` [n] is the node at each place, `place` [n] that of each node, sorted by level.
 
     Level l holds places `bounds[l]:bounds[l + 1]`; its edges are `edges[l]:edges[l + 1]` of `source` (place of each
     edge's source), and `first[l]` is where each node's edges begin, or None where each node has one. `meeting[l]` are
@@ -40,6 +40,7 @@ class Plan:
     """
 
     order: Array
+    place: Array
     bounds: list[int]
     edges: list[int]
     source: Array
@@ -77,7 +78,7 @@ def plan(graph: Graph, shared: Array | None = None, names: Sequence[str] | None 
     ends = np.ones(graph.nodes, dtype=bool)
     ends[place[src]] = False
     sinks = np.flatnonzero(ends)
-    return Plan(order, bounds, edges, place[src][by_target], first, _meeting(shared, order, bounds), sinks)
+    return Plan(order, place, bounds, edges, place[src][by_target], first, _meeting(shared, order, bounds), sinks)
 
 
 def finish_times(plan: Plan, durations: Array) -> Array:
@@ -107,7 +108,7 @@ def sweep(plan: Plan, values: Array) -> None:
     """
     for at in range(1, len(plan.bounds) - 1):
         low, high = plan.bounds[at], plan.bounds[at + 1]
-        sources = values[plan.source[plan.edges[at] : plan.edges[at + 1]]]
+        sources = values.take(plan.source[plan.edges[at] : plan.edges[at + 1]], axis=0)
         first = plan.first[at]
         values[low:high] += sources if first is None else np.maximum.reduceat(sources, first, axis=0)
         meeting = plan.meeting[at]

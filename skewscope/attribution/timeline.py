@@ -84,7 +84,7 @@ def waited_by_rhythm(calls: Calls, step: Array) -> Array:
     their own distance from their own arrival. For each position in the step, the story with the smaller spread between
     the members of a call, over all calls, is believed.
     """
-    order = np.lexsort((calls.ready, step, calls.rank))
+    order = segments.ordered(calls.rank, step, calls.ready)
     rank, ready = calls.rank[order], calls.ready[order]
     place = segments.ordinal(segments.runs(rank, step[order]))
     follows = np.append(rank[1:] == rank[:-1], False)
@@ -130,7 +130,7 @@ def timeline(calls: Calls, busy: intervals.Spans, may_hold: Array) -> Timeline:
     held = np.concatenate([np.zeros(len(rank), dtype=bool), np.ones(len(hold_rank), dtype=bool)])
     row = np.concatenate([known, hold_row])
     until = np.concatenate([ready, hold_start])
-    order = np.lexsort((~held, time, event_rank))  # what begins as a wait ends comes after it
+    order = segments.ordered(event_rank, time, ~held)  # what begins as a wait ends comes after it
     event_rank, time, held, row, until = (part[order] for part in (event_rank, time, held, row, until))
     since = np.empty_like(time)
     since[1:] = time[:-1]
@@ -144,12 +144,12 @@ def _holes(busy: intervals.Spans, rank: Array, ready: Array, done: Array) -> int
 
     A rank's story ends with its last completion: it stays until then.
     """
-    by_rank = np.lexsort((done, rank))
+    by_rank = segments.ordered(rank, done)
     final = by_rank[np.append(np.flatnonzero(np.diff(rank[by_rank])), len(rank) - 1)] if len(rank) else by_rank
     lane = np.concatenate([busy.lane, rank, rank[final]])
     start = np.concatenate([busy.start, ready, done[final]])
     end = np.concatenate([busy.end, ready, done[final]])
-    order = np.lexsort((end, start, lane))
+    order = segments.ordered(lane, start, end)
     lane, start, end = lane[order], start[order], end[order]
     if not len(lane):
         return intervals.Spans(lane, start, end)
@@ -159,7 +159,7 @@ def _holes(busy: intervals.Spans, rank: Array, ready: Array, done: Array) -> int
 
 def _holds(hole: intervals.Spans, rank: Array, ready: Array, end: Array, row: Array) -> tuple[Array, ...]:
     """Return (rank, start, row, end) of the holes that the completion of a pending call ends or shortens."""
-    order = np.lexsort((end, rank))
+    order = segments.ordered(rank, end)
     lanes, ends = rank[order], end[order]
     early = np.clip(((hole.end - hole.start) * WAKE_SHARE).astype(np.int64), WAKE_NS, WAKE_MOST_NS)
     if not len(lanes):

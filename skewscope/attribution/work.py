@@ -56,10 +56,14 @@ def work(collectives: pd.DataFrame, calls: Calls, line: Timeline, act: Activity,
     arrival = np.flatnonzero(~line.held)
     of_event = _next_arrival(line, arrival)
     count = len(arrival)
-    good = of_event >= 0
-    piece = {name: intervals.covered(spans, line.rank, line.from_ns, line.until_ns) for name, spans in act.of.items()}
-    cause = {name: np.bincount(of_event[good], ns[good], count) for name, ns in piece.items()}
-    own = np.bincount(of_event[good], line.own_ns[good], count)
+    inside = np.flatnonzero(of_event >= 0)
+    of = of_event[inside]
+    lane, start, end = (part[inside] for part in (line.rank, line.from_ns, line.until_ns))
+    cause = {
+        name: np.bincount(of, intervals.covered(spans, lane, start, end), count) if len(spans.lane) else np.zeros(count)
+        for name, spans in act.of.items()
+    }
+    own = np.bincount(of, line.own_ns[inside], count)
     row = calls.row[line.row[arrival]]
     step = collectives["step"].to_numpy()[row]
     rank = line.rank[arrival]
@@ -69,7 +73,7 @@ def work(collectives: pd.DataFrame, calls: Calls, line: Timeline, act: Activity,
     ranks, of_rank = segments.levels(rank)
     stage = np.array([stage_of.get(int(one), -1) for one in ranks], dtype=np.int64)[of_rank]
     shape = _shapes(kind, stage, ordinal, lanes)
-    order = np.lexsort((rank, ordinal, shape, step))
+    order = segments.ordered(step, shape, ordinal, rank)
     runs = segments.runs(step[order], shape[order], ordinal[order])
     return Work(rank, step, ordinal, line.time[arrival], own, cause, of_event, order, runs)
 
@@ -92,9 +96,10 @@ def _kinds(collectives: pd.DataFrame, row: Array) -> Array:
 
 
 def _shapes(kind: Array, stage: Array, ordinal: Array, lanes: segments.Runs) -> Array:
-    """Return per segment a hash of the whole sequence of calls of its rank and step."""
+    """Return per segment a number for the whole sequence of calls of its rank and step, by a hash of it."""
     mixed = (kind * np.uint64(2) + np.uint64(1)) * (ordinal.astype(np.uint64) * _MIX + np.uint64(12345))
     mixed ^= mixed >> np.uint64(29)
     mixed *= _MIX
     summed = segments.total(mixed, lanes) + lanes.size.astype(np.uint64)
-    return np.asarray(summed[lanes.of] + (stage + 1).astype(np.uint64) * np.uint64(1_000_003))
+    summed += (stage[lanes.first] + 1).astype(np.uint64) * np.uint64(1_000_003)  # a rank has one stage
+    return np.unique(summed, return_inverse=True)[1][lanes.of]

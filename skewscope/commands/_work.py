@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import shutil
 import sys
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..recording import Recording
 
 LOG = logging.getLogger("skewscope")
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # <malloc.h>
+LARGE_BYTES, KEPT_BYTES = 32 << 20, 512 << 20  # the most that glibc takes for the first
 
 
 def read(
@@ -25,6 +28,14 @@ def read(
 
     with progress("reading") as moved:
         return gather(list(paths), workers=workers, progress=moved, dask=dask, detail=detail)
+
+
+def keep_freed() -> None:
+    """Have freed memory kept for the next table: to give it back and ask for it again costs a tenth of an analysis."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((MMAP_THRESHOLD, LARGE_BYTES), (TRIM_THRESHOLD, KEPT_BYTES)):
+        if hasattr(libc, "mallopt"):  # of glibc
+            libc.mallopt(parameter, value)
 
 
 @contextmanager

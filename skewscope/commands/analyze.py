@@ -67,6 +67,7 @@ class Analyze:
             room("detectors", name)
         _check_targets(args)
         views = _views.Asked.of(args.views if args.html or args.out else ("none",))
+        _work.keep_freed()
         analysis = _large.analysed(args.paths, args.workers, args.dask, args.window, args.only)
         if analysis is None:
             with _cached.used(args):

@@ -83,6 +83,7 @@ def _answers(args: argparse.Namespace, asked: Any, settings: dict[str, str]) -> 
     from ..viewing import answers, deep, of_ranks
 
     detail = args.detail or any(deep(room) for room in asked)
+    _work.keep_freed()
     with _cached.used(args):
         recording = _work.read(args.paths, args.workers, args.dask, detail=detail)
     if args.window is not None:

@@ -1,17 +1,29 @@
-"""Entries of a flight recorder dump: checked one by one, then handed on as columns."""
+"""Entries of a flight recorder dump: checked one by one, then handed on as numbers of each and kinds of many."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 
+Array = np.ndarray[Any, Any]
 Sizes = tuple[tuple[int, ...], ...]  # of tensors, each a size per dimension
 Kinds = tuple[str, ...]  # their element types
+
+NUMBERS = (
+    "time_created_ns", "collective_seq_id", "seq_id", "record_id", "time_discovered_started_ns",
+    "time_discovered_completed_ns", "duration_ms",
+)  # fmt: skip
+SHARED = (
+    "process_group", "profiling_name", "is_p2p", "state", "retired", "input_sizes", "input_dtypes", "output_sizes",
+    "output_dtypes",
+)  # fmt: skip
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -46,42 +58,59 @@ class Group(msgspec.Struct, gc=False):
     @property
     def members(self) -> list[int]:
         """Global ranks, or none where the backend left them out."""
-        return self.ranks if isinstance(self.ranks, list) else [int(part) for part in re.findall(r"\d+", self.ranks)]
+        return self.ranks if isinstance(self.ranks, list) else [*_listed(self.ranks)]
+
+
+@lru_cache(maxsize=64)
+def _listed(ranks: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", ranks)))  # the dumps of a job list the same members
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What many entries have in common: all that is no number of the single call."""
+
+    process_group: tuple[str, ...] | None
+    profiling_name: str
+    is_p2p: bool
+    state: str | None
+    retired: bool | None
+    input_sizes: Sizes
+    input_dtypes: Kinds
+    output_sizes: Sizes
+    output_dtypes: Kinds
+    frames: Any
 
 
 @dataclass(frozen=True)
 class Calls:
-    """The entries of one dump: for each field of `Entry` the values of all, in order."""
+    """The entries of one dump in order: `kind` [n] is the place of each in `kinds`, `numbers` its own, by field."""
 
-    time_created_ns: Sequence[int]
-    process_group: Sequence[tuple[str, ...] | None]
-    profiling_name: Sequence[str]
-    collective_seq_id: Sequence[int]
-    seq_id: Sequence[int]
-    record_id: Sequence[int]
-    is_p2p: Sequence[bool]
-    state: Sequence[str | None]
-    retired: Sequence[bool | None]
-    time_discovered_started_ns: Sequence[int | None]
-    time_discovered_completed_ns: Sequence[int | None]
-    duration_ms: Sequence[float | None]
-    input_sizes: Sequence[Sizes]
-    input_dtypes: Sequence[Kinds]
-    output_sizes: Sequence[Sizes]
-    output_dtypes: Sequence[Kinds]
-    frames: Sequence[Any]
+    numbers: Mapping[str, Sequence[Any] | Array]
+    kind: Array
+    kinds: Sequence[Kind]
 
     def __len__(self) -> int:
-        return len(self.time_created_ns)
-
-
-FIELDS: tuple[str, ...] = Entry.__struct_fields__
+        return len(self.kind)
 
 
 def columns(entries: Sequence[Entry]) -> Calls:
-    """Return the columns of entries.
+    """Return the entries as numbers and kinds, the latter in the order in which they first appear.
 
-    >>> columns([Entry(seq_id=4), Entry(seq_id=5)]).seq_id
-    (4, 5)
+    >>> made = columns([Entry(seq_id=4), Entry(seq_id=5)])
+    >>> made.numbers["seq_id"], made.kind.tolist(), len(made.kinds)
+    ((4, 5), [0, 0], 1)
     """
-    return Calls(*zip(*map(attrgetter(*FIELDS), entries), strict=True)) if entries else Calls(*((),) * len(FIELDS))
+    if not entries:
+        return Calls(dict.fromkeys(NUMBERS, ()), np.zeros(0, dtype=np.int64), ())
+    numbers = zip(*map(attrgetter(*NUMBERS), entries), strict=True)
+    frames = [one.frames if isinstance(one.frames, list) else () for one in entries]  # a dump shares them
+    place: dict[Any, int] = {}
+    first = [
+        place.setdefault((shared, tuple(map(id, stack))), number)
+        for number, (shared, stack) in enumerate(zip(map(attrgetter(*SHARED), entries), frames, strict=True))
+    ]
+    told: list[tuple[Any, ...]] = [(*shared, frames[number]) for (shared, _), number in place.items()]
+    kinds = [Kind(*parts) for parts in told]
+    kind = np.unique(first, return_inverse=True)[1]
+    return Calls(dict(zip(NUMBERS, numbers, strict=True)), kind, kinds)

@@ -6,14 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import count, repeat
+from itertools import count
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..contracts import Coded, Columns
-from ._flight_entries import Calls, Group, Kinds, Sizes
+from ._flight_entries import Calls, Group, Kind, Kinds, Sizes
 
 Array = np.ndarray[Any, Any]
 Members = Mapping[str, Sequence[int]]
@@ -48,23 +48,25 @@ def collectives(calls: Calls, rank: int, members: Members) -> dict[str, Any]:
 
     Raises OverflowError where a number does not fit.
     """
-    name = coded(calls.profiling_name)
+    name = coded(kind.profiling_name for kind in calls.kinds)
     named = [_operation(text) for text in name.values]
-    state = _states(calls, name, [backend in GPU_BACKENDS for backend, *_ in named])
+    state = _states(calls.kinds, name, [backend in GPU_BACKENDS for backend, *_ in named])
     group, op_class, seq, peer = _keys(calls, name, named, rank, members)
     started = np.array([text in ("started", "completed") for text in state.values], dtype=bool)[state.codes]
     done = np.array([text == "completed" for text in state.values], dtype=bool)[state.codes]
-    begin, end = _known(calls.time_discovered_started_ns), _known(calls.time_discovered_completed_ns)
-    created = _numbers(calls.time_created_ns)
+    begin, end = (_known(calls.numbers[f"time_discovered_{one}_ns"]) for one in ("started", "completed"))
+    created = _numbers(calls.numbers["time_created_ns"])
     declared = _numbers([len(members.get(text, ())) or -1 for text in group.values])
-    dtype, message_bytes = _messages(calls)
+    dtype, message_bytes = _messages(calls.kinds)
+    op = Coded(name.codes, [op for _, op, *_ in named])
     return {
         "job": "job", "rank": rank, "group": _small(group), "group_size": declared[group.codes], "op_class": op_class,
-        "seq": seq, "peer": peer, "op": _small(Coded(name.codes, [op for _, op, *_ in named])), "dtype": _small(dtype),
-        "message_bytes": message_bytes, "ready_ns": np.where(created, created, -1),
-        "start_ns": np.where(started & (begin > 0), begin, -1), "end_ns": np.where(done & (end > 0), end, -1),
-        "duration_ns": _durations(calls.duration_ms), "blocking": False, "state": _small(state),
-        "stack": _small(stacks(calls.frames)), "source": "flight-recorder",
+        "seq": seq, "peer": peer, "op": _each(op, calls), "dtype": _each(dtype, calls),
+        "message_bytes": message_bytes[calls.kind], "ready_ns": np.where(created, created, -1),
+        "start_ns": np.where(started[calls.kind] & (begin > 0), begin, -1),
+        "end_ns": np.where(done[calls.kind] & (end > 0), end, -1),
+        "duration_ns": _durations(calls.numbers["duration_ms"]), "blocking": False, "state": _each(state, calls),
+        "stack": _each(stacks([kind.frames for kind in calls.kinds]), calls), "source": "flight-recorder",
     }  # fmt: skip
 
 
@@ -72,7 +74,7 @@ def groups(calls: Calls, rank: int, configured: Mapping[str, Group]) -> Columns:
     """Return the columns of `groups`: this rank's membership, and all members where the dump lists them."""
     told = {group.name: (group.desc, group.members) for group in configured.values() if group.name}
     told = {name: one for name, one in told.items() if one[1]}
-    used = dict.fromkeys(filter(None, calls.process_group))
+    used = dict.fromkeys(filter(None, (kind.process_group for kind in calls.kinds)))
     names = {key[0]: key[1] if len(key) > 1 else "" for key in used} | {
         name: description for name, (description, _) in told.items()
     }
@@ -125,21 +127,25 @@ def _operation(profiling_name: str) -> Operation:
     return (backend, op, first, second) if ends.group(2) == "->" else (backend, op, second, first)
 
 
-def _numbers(values: Sequence[Any]) -> Array:
-    return np.array(values, dtype=np.int64)
+def _numbers(values: Sequence[Any] | Array) -> Array:
+    return np.asarray(values, dtype=np.int64)
 
 
-def _known(values: Sequence[int | None]) -> Array:
+def _known(values: Sequence[int | None] | Array) -> Array:
     """Return numbers, -1 for those not told."""
-    return _numbers([-1 if value is None else value for value in values] if None in values else values)
+    if isinstance(values, np.ndarray) or None not in values:
+        return _numbers(values)
+    return _numbers([-1 if value is None else value for value in values])
 
 
-def _durations(spent_ms: Sequence[float | None]) -> Array | int:
+def _durations(spent_ms: Sequence[float | None] | Array) -> Array | int:
     """Return durations in ns, -1 for those not told or absurd."""
-    if not any(spent_ms):
-        return -1
-    spent = np.array([spent or -1e-6 for spent in spent_ms], dtype=float)
-    return np.where((spent > 0) & (spent < 1e12), np.rint(spent * 1e6), -1).astype(np.int64)
+    if isinstance(spent_ms, np.ndarray):
+        spent = np.where(spent_ms == 0, -1e-6, spent_ms)
+    else:
+        spent = np.array([spent or -1e-6 for spent in spent_ms], dtype=float)
+    known = (spent > 0) & (spent < 1e12)
+    return np.where(known, np.rint(spent * 1e6), -1).astype(np.int64) if known.any() else -1
 
 
 def _small(column: Coded) -> Coded:
@@ -147,11 +153,16 @@ def _small(column: Coded) -> Coded:
     return Coded(column.codes.astype(np.min_scalar_type(-len(column.values)), copy=False), column.values)
 
 
-def _states(calls: Calls, name: Coded, watched: Sequence[bool]) -> Coded:
-    """Return the state of each entry; `watched` tells per distinct name whether a watchdog keeps its states."""
-    numbers, told = _numbered(calls.state)
-    found = _texts(numbers, [text or "" for text in told])
-    retired = np.array(calls.retired, dtype=bool)
+def _each(column: Coded, calls: Calls) -> Coded:
+    """Return for each call the text of its kind."""
+    small = _small(column)
+    return Coded(small.codes[calls.kind], small.values)
+
+
+def _states(kinds: Sequence[Kind], name: Coded, watched: Sequence[bool]) -> Coded:
+    """Return the state of each kind; `watched` tells per distinct name whether a watchdog keeps its states."""
+    found = coded(kind.state or "" for kind in kinds)
+    retired = np.array([kind.retired for kind in kinds], dtype=bool)
     over = retired & (np.array([text != "completed" for text in found.values], dtype=bool)[found.codes])
     known = np.array(watched, dtype=bool)[name.codes]
     values = [*found.values, "completed", "timed-out"]
@@ -163,22 +174,28 @@ def _keys(
     calls: Calls, name: Coded, named: Sequence[Operation], rank: int, members: Members
 ) -> tuple[Coded, Coded | str, Array, Array | int]:
     """Return group, op_class, seq and peer of each entry, so that they are unique and join the ranks."""
-    numbers, told = _numbered(calls.process_group)
-    group = _texts(numbers, [names[0] if names else "?" for names in told])
-    seq = _numbers(calls.collective_seq_id)
+    group = _each(coded(kind.process_group[0] if kind.process_group else "?" for kind in calls.kinds), calls)
+    seq = _numbers(calls.numbers["collective_seq_id"])
     if (seq < 0).any():
-        seq = np.where(seq < 0, _numbers(calls.seq_id), seq)
-    single = np.array([sender >= 0 for *_, sender, _ in named], dtype=bool)[name.codes]
-    single |= np.array(calls.is_p2p, dtype=bool)
-    order = np.lexsort((seq, group.codes))
-    again = (np.diff(seq[order]) == 0) & (np.diff(group.codes[order]) == 0)
-    if not single.any() and not again.any():
+        seq = np.where(seq < 0, _numbers(calls.numbers["seq_id"]), seq)
+    single = any(sender >= 0 for *_, sender, _ in named) or any(kind.is_p2p for kind in calls.kinds)
+    if not single and not _again(group.codes, seq):
         return group, "", seq, -1
-    rows = _Rows(rank, members, wrapped=calls.record_id[0] > 0)
-    columns = (group.codes, seq.tolist(), name.codes, calls.record_id, calls.is_p2p)
-    for code, number, named_code, record, is_p2p in zip(*columns, strict=True):
-        rows.add(group.values[code], number, named[named_code], record, is_p2p=is_p2p)
+    record = calls.numbers["record_id"]
+    rows = _Rows(rank, members, wrapped=bool(record[0] > 0))
+    columns = (group.codes.tolist(), seq.tolist(), name.codes[calls.kind].tolist(), record, calls.kind.tolist())
+    for code, number, named_code, mine, kind in zip(*columns, strict=True):
+        rows.add(group.values[code], number, named[named_code], mine, is_p2p=calls.kinds[kind].is_p2p)
     return coded(rows.group), coded(rows.op_class), _numbers(rows.seq), _numbers(rows.peer)
+
+
+def _again(group: Array, seq: Array) -> bool:
+    """Return whether two calls of one group have the same number."""
+    order = np.argsort(group, kind="stable")
+    if (np.diff(seq[order]) > 0)[np.diff(group[order]) == 0].all():  # as they were called
+        return False
+    order = np.lexsort((seq, group))
+    return bool(((np.diff(seq[order]) == 0) & (np.diff(group[order]) == 0)).any())
 
 
 class _Rows:
@@ -229,13 +246,16 @@ def _channel(name: str, sender: int, receiver: int, rank: int, members: Members)
     return f"p2p:{sender}-{receiver}", receiver if sender == rank else sender
 
 
-def _messages(calls: Calls) -> tuple[Coded, Array]:
-    """Return element type and bytes of each call's message, "" and -1 unknown; each distinct one is worked out once."""
-    columns = (calls.input_sizes, calls.input_dtypes, calls.output_sizes, calls.output_dtypes)
-    numbers, told = _numbered(zip(*columns, strict=True))
-    dtype = _texts(numbers, [(given or made or ("",))[0] for _, given, _, made in told])
-    size = [_bytes(sizes, kinds) if sizes else _bytes(made, types) for sizes, kinds, made, types in told]
-    return dtype, _numbers(size)[numbers]
+def _messages(kinds: Sequence[Kind]) -> tuple[Coded, Array]:
+    """Return element type and bytes of each kind's message, "" and -1 unknown."""
+    dtype = coded((kind.input_dtypes or kind.output_dtypes or ("",))[0] for kind in kinds)
+    size = [
+        _bytes(kind.input_sizes, kind.input_dtypes)
+        if kind.input_sizes
+        else _bytes(kind.output_sizes, kind.output_dtypes)
+        for kind in kinds
+    ]
+    return dtype, _numbers(size)
 
 
 def _bytes(sizes: Sizes, kinds: Kinds) -> int:
@@ -249,14 +269,11 @@ def _width(kind: str) -> int:
     return ELEMENT_BYTES.get(kind) or (1 if kind.startswith("Float8") else 0)
 
 
-def stacks(frames: Sequence[object]) -> Coded:
-    """Return the innermost user frames of each entry; a dump shares the frames, so each stack is put in words once."""
-    whole = set(map(type, frames)) <= {list}
-    lists: Sequence[Any] = frames if whole else [one if isinstance(one, list) else [] for one in frames]
-    numbers, told = _numbered(map(tuple, map(map, repeat(id), lists)))
-    first = np.zeros(len(told), dtype=np.int64)
-    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-    return _texts(numbers, [_stack(lists[at]) for at in first.tolist()])
+def stacks(frames: Sequence[Sequence[object]]) -> Coded:
+    """Return the innermost user frames of each kind; a dump shares the frames, so each stack is put in words once."""
+    told = {tuple(map(id, one)): one for one in frames}
+    words = {ids: _stack(one) for ids, one in told.items()}
+    return coded(words[tuple(map(id, one))] for one in frames)
 
 
 def _stack(frames: Sequence[object]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..contracts import Reading
 from ..mapping import Died, mapped
 from ._gather_find import name_rank
-from ._gather_read import Draft, read_one, readers
+from ._gather_read import Draft, is_usual, read_one, readers
 
 Progress = Callable[[int, int, str], None]
 IN_PROCESS_BYTES = 64_000_000  # so much text is read sooner than processes are started and handed their results
@@ -29,7 +29,8 @@ def read_all(
     wanted = min(workers or os.cpu_count() or 1, len(ordered))
     if not workers and sum(sizes.values()) < IN_PROCESS_BYTES:
         wanted = 1
-    readers()  # imported once, inherited by every process
+    if wanted > 1 and not all(map(is_usual, ordered)):
+        readers()  # imported once, inherited by every process
     found: dict[Path, Draft] = {}
     shared = [] if dask else _shared(ordered, sizes, workers or os.cpu_count() or 1)
     alone = [path for path in ordered if path not in shared]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogue import rooms
+from ..catalogue import room, rooms
 from ..contracts import Coded, Columns, Reading, Source
 from ..errors import Unreadable, UsageError
 from . import _bytes, _cache, _remote
@@ -27,7 +27,8 @@ TIMED = {
 }  # fmt: skip
 PER_RANK = ("steps", "ops", "collectives", "operators", "device_work", "allocations")
 LONGEST_REASON = 400
-MANY = ("kineto", "flight-recorder")  # formats of hundreds of files a job: asked first
+MANY = ("kineto", "flight-recorder")  # formats of hundreds of files a job, and names of their rooms: asked first
+GLANCE_BYTES = 4096
 SURE = 0.95  # a claim that no two readers make of the same file
 NEVER = 2**63 - 1
 
@@ -62,6 +63,21 @@ class Draft:
 def readers() -> tuple[Source, ...]:
     """Return one instance of every reader."""
     return tuple(room.load() for room in rooms("sources"))
+
+
+@cache
+def _usual() -> tuple[Source, ...]:
+    """Return one instance of the readers that are asked first."""
+    return tuple(room("sources", name).load() for name in MANY)
+
+
+def is_usual(path: Path) -> bool:
+    """Return whether a reader that is asked first claims a file, so that the others need not even be imported."""
+    try:
+        head = _bytes.head(path, GLANCE_BYTES)
+    except (Unreadable, OSError):
+        return False
+    return any(_claim(reader, head, path.name) >= SURE for reader in _usual())
 
 
 def known_formats() -> str:
@@ -123,11 +139,11 @@ def _asked(reader: Source, path: Path, detail: bool, workers: int) -> Reading:
 
 def _claimants(head: bytes, name: str) -> Iterator[tuple[str, Source]]:
     """Give the readers that claim a file, the surest first; the others are asked only after one of MANY has failed."""
-    asked = [reader for reader in readers() if reader.format in MANY]
-    sure = next((reader for reader in asked if _claim(reader, head, name) >= SURE), None)
+    sure = next((reader for reader in _usual() if _claim(reader, head, name) >= SURE), None)
     if sure is not None:
         yield sure.format, sure
-    claims = ((_claim(reader, head, name), reader.format, reader) for reader in readers() if reader is not sure)
+    left = (reader for reader in readers() if sure is None or reader.format != sure.format)
+    claims = ((_claim(reader, head, name), reader.format, reader) for reader in left)
     for surety, format_name, reader in sorted(claims, key=lambda claim: (-claim[0], claim[1])):
         if surety > 0:
             yield format_name, reader

@@ -21,7 +21,9 @@ from ..errors import Unreadable
 from . import _plain_pickle
 from ._bytes import whole
 from ._flight_entries import Calls, Entry, Group, columns
+from ._flight_form import Forms
 from ._flight_rows import collectives, groups
+from ._flight_scan import Thin, thinned
 
 GENERIC = re.compile(r"nccl|trace|fr|flight|recorder|dump|comm|lib|torch|debug|gloo|rank", re.I)
 KEYS = (b'"collective_seq_id"', b'"comm_lib_version"', b'"nccl_version"', b'"pg_status"', b'"profiling_name"')
@@ -54,6 +56,10 @@ class FlightRecorder:
 
     format: ClassVar[str] = "flight-recorder"
 
+    def __init__(self) -> None:
+        """Know no forms of entries yet."""
+        self._forms = Forms()
+
     def sniff(self, head: bytes, name: str) -> float:
         """Return 0..1: how surely `head` begins a dump; an unknown pickle gets 0.3, so that its refusal is told."""
         if head[:1] == b"\x80":
@@ -74,7 +80,7 @@ class FlightRecorder:
 
     def _read(self, path: Path) -> Reading:
         content, cut = whole(path)
-        found = _pickled(content) if content[:1] == b"\x80" else _written(content)
+        found = _pickled(content, self._forms) if content[:1] == b"\x80" else _written(content)
         calls, lost = found.calls, found.lost
         if not len(calls) and (lost or cut):
             raise Unreadable("not one whole entry in the dump", "take the dump again")
@@ -87,10 +93,10 @@ class FlightRecorder:
         members = {group.name: group.members for group in found.configured.values() if group.name and group.members}
         reading.world_size = len(members.get("0", ())) or -1
         try:
-            rows = collectives(calls, rank, members)
+            rows, told = collectives(calls, rank, members), groups(calls, rank, found.configured)
         except OverflowError:
             raise Unreadable("numbers in the dump do not fit 64 bits: it is damaged") from None
-        reading.batches = [("collectives", rows), ("groups", groups(calls, rank, found.configured))]
+        reading.batches = [("collectives", rows), ("groups", told)]
         reading.fingerprint = blake2b(rows["ready_ns"].tobytes() + b"%d" % rank, digest_size=16).hexdigest()
         return reading
 
@@ -111,7 +117,23 @@ def place(name: str) -> tuple[int, str]:
     return (int(last.group(1)), "") if last else (-1, "")
 
 
-def _pickled(content: bytes) -> _Found:
+def _pickled(content: bytes, known: Forms) -> _Found:
+    thin = thinned(content, known)
+    return (_by_kind(thin) if thin is not None else None) or _unpickled(content)
+
+
+def _by_kind(thin: Thin) -> _Found | None:
+    """Return all calls of a dump of which one of each kind is unpickled; None where one of these is not sound."""
+    try:
+        found = _unpickled(thin.content)
+    except Unreadable:
+        return None
+    if found.lost or len(found.calls) != thin.count:
+        return None
+    return _Found(Calls(thin.numbers, found.calls.kind[thin.kind], found.calls.kinds), found.configured)
+
+
+def _unpickled(content: bytes) -> _Found:
     loaded = _plain_pickle.load(content)
     if not isinstance(loaded, dict) or not isinstance(loaded.get("entries"), list):
         raise Unreadable("a pickle, but no flight recorder dump: it has no list of entries")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,25 @@ def ordered(*keys: Array) -> Array:
     [2, 1, 0]
     """
     telling = [key for key in keys if len(key) and (key[0] != key[-1] or key.min() != key.max())]
-    return np.lexsort(telling[::-1]) if telling else np.arange(len(keys[0]))
+    if not telling:
+        return np.arange(len(keys[0]))
+    packed = _packed(telling)
+    return np.lexsort(telling[::-1]) if packed is None else np.argsort(packed, kind="stable")
+
+
+def _packed(keys: Sequence[Array]) -> Array | None:
+    """Return one number per row that has the order of all keys, None where 64 bits do not hold it."""
+    made, widest = np.zeros(1, dtype=np.int64), 1
+    for key in keys:
+        if key.dtype.kind not in "bi":
+            return None
+        low = int(key.min())
+        span = int(key.max()) - low + 1
+        widest *= span
+        if widest >= 2**62:
+            return None
+        made = made * span + (key.astype(np.int64) - low)
+    return made
 
 
 def numbered(*keys: Array) -> Array:

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skewscope.attribution import calls, clocks, endpoints, layout, pairs, step_spread
+from skewscope.attribution import calls, clocks, decompose, endpoints, layout, pairs, step_spread
 from skewscope.frames import empty, frame
+from skewscope.stats import segments
 
 EPOCH_NS = 1_700_000_000_000_000_000
 
@@ -153,3 +154,24 @@ def test_step_times_alone_price_the_pace_setter():
     assert blame.loc[3, "lost_s"] == pytest.approx(50e-9)
     assert (blame.loc[3, "first_step"], blame.loc[3, "last_step"]) == (20, 39)
     assert blame.loc[3, "confidence_ratio"] > 0.99
+
+
+class TestOrder:
+    @pytest.mark.parametrize("highest", [3, 10**6, 2**60])
+    def test_rows_lie_as_lexsort_lays_them_whatever_the_keys(self, highest):
+        draw = np.random.default_rng(4)
+        whole, small = draw.integers(-highest, highest, 500), draw.integers(0, 4, 500).astype(np.int16)
+        keys = {
+            "times": (small, whole), "three": (small, whole // 2, whole % 2 == 0), "one": (whole,),
+            "beyond 64 bits": (whole, whole[::-1]), "unsigned": (small, whole.astype(np.uint64)),
+            "fractions": (small, whole / 7), "constant": (small * 0, whole),
+        }  # fmt: skip
+        for name, given in keys.items():
+            assert segments.ordered(*given).tolist() == np.lexsort(given[::-1]).tolist(), name
+
+    @pytest.mark.parametrize("far", [5, 10**9])
+    def test_steps_and_ranks_are_found_also_where_they_lie_far_apart(self, far):
+        step, rank = np.array([1, 1, far, far]), np.array([0, 3, 0, 2])
+        place = decompose._finder(step, rank)
+        asked = np.array([1, 1, far, far, 0, far + 1, 1, 1]), np.array([3, 2, 2, 0, 9, 0, 4, -1])
+        assert place(*asked).tolist() == [1, -1, 3, 2, -1, -1, -1, -1]

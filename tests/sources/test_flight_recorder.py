@@ -90,6 +90,12 @@ def test_members_come_from_pg_config_and_the_empty_entry_is_worthless(tmp_path):
     assert reading.world_size == 2
 
 
+def test_members_beyond_64_bits_are_damage(tmp_path):
+    told = {"0": {"name": "0", "desc": "default_pg", "ranks": "[9223372036854775808, 1]"}}
+    with pytest.raises(Unreadable, match="64 bits"):
+        FlightRecorder().read(written(tmp_path, [entry(1)], name="trace_rank_1.json", pg_config=told))
+
+
 def test_states_of_nccl_and_discovered_times(tmp_path):
     entries = [
         entry(1),
