@@ -122,14 +122,20 @@ def named() -> Callable[[Report], dict[int, set[str]]]:
 def starved() -> Callable[[Report, dict[str, Any]], list[int]]:
     """Return a function: report and label to the ranks that are blamed for time that they had to wait for a core.
 
-    The kernel tells how long each waited. Such a rank was slow, for what other programs did on the same machine.
+    The kernel tells how long each waited. Such a rank was slow, for what other programs did on the same machine, in the
+    steps for which it is blamed.
     """
 
+    def is_excused(found: dict[str, Any], waits_ms: dict[int, list[float]]) -> bool:
+        first, last = found["window"]["first_step"], found["window"]["last_step"]
+        steps = slice(None) if first is None else slice(max(first - 1, 0), last)  # the first step is not among them
+        mean_ms = {rank: statistics.fmean(waits[steps] or waits or [0.0]) for rank, waits in waits_ms.items()}
+        more_ms = mean_ms[found["subject"]["rank"]] - statistics.median(mean_ms.values())
+        return more_ms > 0.5 * found["cost"]["seconds_per_step"] * 1e3
+
     def ranks(report: Report, truth: dict[str, Any]) -> list[int]:
-        waits = {int(rank): wait_ms for rank, wait_ms in truth["kept_waiting_ms_per_step"].items()}
-        usual = statistics.median(waits.values())
+        waits_ms = {int(rank): waits for rank, waits in truth["kept_waiting_ms"].items()}
         blamed = [one for one in report["findings"] if one["role"] == "culprit" and one["subject"]["rank"] is not None]
-        costs = [(one["subject"]["rank"], one["cost"]["seconds_per_step"] * 1e3) for one in blamed]
-        return sorted({rank for rank, cost_ms in costs if waits[rank] - usual > 0.5 * cost_ms})
+        return sorted({one["subject"]["rank"] for one in blamed if is_excused(one, waits_ms)})
 
     return ranks

@@ -90,10 +90,14 @@ def test_the_onset_is_found(shared, analyzed):
     assert abs(found["window"]["first_step"] - truth["from_step"]) <= 2
 
 
-@pytest.mark.parametrize(("wait_ms", "excused"), [(12.0, [1]), (5.0, [])])
-def test_only_a_rank_that_waited_for_a_core_is_excused(wait_ms, excused, starved):
-    one = {"role": "culprit", "subject": {"rank": 1}, "cost": {"seconds_per_step": 0.01}}
-    truth = {"kept_waiting_ms_per_step": {"0": 1.0, "1": wait_ms, "2": 1.0, "3": 2.0}}
+@pytest.mark.parametrize(
+    ("waits_ms", "excused"),
+    [([12.0] * 6, [1]), ([5.0] * 6, []), ([0.0, 12.0, 12.0, 12.0, 0.0, 0.0], [1]), ([36.0, 0.0, 0.0, 0.0, 36.0], [])],
+)  # fmt: skip
+def test_only_a_rank_that_waited_for_a_core_when_it_was_slow_is_excused(waits_ms, excused, starved):
+    one = {"role": "culprit", "subject": {"rank": 1}, "cost": {"seconds_per_step": 0.01},
+           "window": {"first_step": 2, "last_step": 4}}  # fmt: skip
+    truth = {"kept_waiting_ms": {"0": [1.0] * 6, "1": waits_ms, "2": [1.0] * 6, "3": [2.0] * 6}}
     assert starved({"findings": [one, one | {"role": "victim"}]}, truth) == excused
 
 

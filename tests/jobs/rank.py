@@ -143,8 +143,7 @@ def main() -> None:
         train = {"hang": train_hybrid, "compute-twice": train_shares}.get(scenario.kind, train_ddp)
     train(rank)
     waits_s = [after - before for before, after in pairwise(rank.kept_waiting_s)]
-    profiled = waits_s[scenario.first_profiled - 1 : scenario.last_profiled]
-    Path(store).with_name(f"kept_waiting_rank{number}.json").write_text(json.dumps(profiled or waits_s))
+    Path(store).with_name(f"kept_waiting_rank{number}.json").write_text(json.dumps(waits_s))
     dist.barrier()
     record.dump_flight(folder, number, as_pickle=False)
     dist.barrier()

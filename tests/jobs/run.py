@@ -42,14 +42,14 @@ def train(job: Scenario, folder: Path) -> truth.Machine:
         ranks = [_start(job, folder, scratch, rank, inside) for rank in range(job.world)]
         stack.callback(lambda: [one.kill() for one in ranks if one.poll() is None])
         _wait(ranks, scratch)
-        waited = {rank: _mean_ms(scratch / f"kept_waiting_rank{rank}.json") for rank in range(job.world)}
+        waited = {rank: _waits_ms(scratch / f"kept_waiting_rank{rank}.json") for rank in range(job.world)}
     (folder / "job.json").write_text(json.dumps(truth.job_card(job, started_ns), indent=1))
     return truth.Machine((before, os.getloadavg()[0]), waited)
 
 
-def _mean_ms(path: Path) -> float:
+def _waits_ms(path: Path) -> list[float]:
     waits_s = json.loads(path.read_text()) if path.exists() else []
-    return round(statistics.fmean(waits_s) * 1e3, 3) if waits_s else 0.0
+    return [round(one * 1e3, 3) for one in waits_s]
 
 
 def _places(job: Scenario):

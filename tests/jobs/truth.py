@@ -32,11 +32,17 @@ NAMELESS = ("seqlen-rotating", "gc-pause")  # the suffering rank changes: naming
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine did to a job: its load before and after, and for how long (ms) each rank had to wait for a core,
-    per step, of the profiled ones if there are any."""
+    """What the machine did to a job: its load before and after, and for how long (ms) each rank had to wait for a core
+    in each step but the first."""
 
     load: tuple[float, float]
-    kept_waiting_ms: dict[int, float]
+    kept_waiting_ms: dict[int, list[float]]
+
+    def mean_ms(self, job: Scenario) -> dict[int, float]:
+        """Return how long each rank waited per step, of the profiled ones if there are any."""
+        chosen = slice(job.first_profiled - 1, job.last_profiled)
+        parts = {rank: waits[chosen] or waits for rank, waits in self.kept_waiting_ms.items()}
+        return {rank: round(statistics.fmean(waits), 3) if waits else 0.0 for rank, waits in parts.items()}
 
 
 def label(
@@ -62,7 +68,7 @@ def label(
         "expected_victim_ranks": [rank for rank in range(job.world) if condition and rank not in named],
         "profiled_steps": [job.first_profiled, job.last_profiled],
         "notes": "", "seen": seen, "host_load_1min_before_after": [round(one, 1) for one in machine.load],
-        "kept_waiting_ms_per_step": machine.kept_waiting_ms,
+        "kept_waiting_ms_per_step": machine.mean_ms(job), "kept_waiting_ms": machine.kept_waiting_ms,
     }  # fmt: skip
 
 
