@@ -214,7 +214,10 @@ def _ns(microseconds: object) -> int:
     """Return microseconds as ns, -1 for what is no time."""
     if isinstance(microseconds, bool) or not isinstance(microseconds, int | float):
         return -1
-    return round(microseconds * NS) if 0 <= microseconds < LARGEST_US else -1
+    if not 0 <= microseconds < LARGEST_US:
+        return -1
+    whole = int(microseconds)  # a time of day in ns has more digits than a float
+    return whole * NS + round((microseconds - whole) * NS)
 
 
 def _integer(value: object) -> int:

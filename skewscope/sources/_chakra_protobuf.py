@@ -76,6 +76,8 @@ def _node(message: bytes) -> Node:
             length = wire.signed(value)
         elif number == 10 and isinstance(value, bytes):
             told.update(_attribute(value))
+    if start > 0 and length == -1:
+        length = 0  # less than a microsecond: a 0 is not written
     made = Node(
         name, start_ns=start * NS if 0 < start < LARGEST // NS else -1,
         duration_ns=length * NS if 0 <= length < LARGEST // NS else -1, on_host=bool(told.get("is_cpu_op", False)),

@@ -72,10 +72,15 @@ class NvidiaSmiXml:
         rows = _Rows(_telemetry_file.node_of(path))
         written_ns = _telemetry_file.changed_ns(path)
         undated = 0
+        told: set[int] = set()
         for document in found:
             t_ns = taken_ns(document.head.get("timestamp", ""))
             undated += t_ns < 0
-            rows.add(document, t_ns if t_ns >= 0 else written_ns)
+            t_ns = t_ns if t_ns >= 0 else written_ns
+            if t_ns not in told:  # times are whole seconds: of a faster loop's documents the first counts
+                rows.add(document, t_ns)
+            if document.gpus:
+                told.add(t_ns)
         reading = _telemetry_file.reading(path, self.format, rows.batches(), rows.devices)
         reading.warnings = [f"document {at}: {one.error}" for at, one in enumerate(found, 1) if one.error and found[1:]]
         if undated < len(found):

@@ -79,10 +79,12 @@ class SglangRecorder:
 
     def _passes(self, file: TorchFile, value: Mapping[str, Any], reading: Reading) -> None:
         passes: dict[str, dict[int, Array]] = {}
+        table = _map(file.array(value[LAST_MAP])) if LAST_MAP in value else None
+        slots = 0 if table is None else table.shape[1]
         broken, reason = 0, ""
         for record in value["records"]:
             try:
-                phase, step, counts = _record(file, record)
+                phase, step, counts = _record(file, record, slots)
             except Unreadable as error:
                 broken, reason = broken + 1, reason or str(error)
                 continue
@@ -90,11 +92,10 @@ class SglangRecorder:
             if known is not None and known.shape != counts.shape:
                 broken, reason = broken + 1, reason or "records of one pass with different shapes"
             else:
-                passes[phase][step] = counts if known is None else known + counts
+                passes[phase][step] = counts if known is None else known.astype(np.int64) + counts
             reading.rank = max(reading.rank, _number(record.get("rank"), -1))
         if not passes:
             raise Unreadable(f"none of {broken} records can be read: {reason}")
-        table = _map(file.array(value[LAST_MAP])) if LAST_MAP in value else None
         for phase, found in sorted(passes.items()):
             self._phase(phase, found, table, reading)
         if table is not None and reading.batches:
@@ -128,7 +129,7 @@ class SglangRecorder:
         reading.warnings += told
 
 
-def _record(file: TorchFile, record: Any) -> tuple[str, int, Array]:  # noqa: ANN401 - of a foreign file
+def _record(file: TorchFile, record: Any, slots: int) -> tuple[str, int, Array]:  # noqa: ANN401 - of a foreign file
     """Return phase, number and tokens per slot [L, P] of one forward pass; raises Unreadable."""
     if not is_mapping(record):
         raise Unreadable("a record that is no dictionary")
@@ -139,7 +140,7 @@ def _record(file: TorchFile, record: Any) -> tuple[str, int, Array]:  # noqa: AN
     if COUNT in record:
         counts = file.array(record[COUNT])
     elif PICKS in record:
-        counts = _picks(file.array(record[PICKS]))
+        counts = _picks(file.array(record[PICKS]), slots)
     else:
         raise Unreadable(f"a record without {COUNT} and {PICKS}")
     if counts.ndim != 2 or not counts.size:
@@ -147,15 +148,15 @@ def _record(file: TorchFile, record: Any) -> tuple[str, int, Array]:  # noqa: AN
     return phase, step, _expert_rows.whole(counts)
 
 
-def _picks(ids: Array) -> Array:
-    """Return counts [L, P] of picks [L, tokens, k]; -1 is padding.
+def _picks(ids: Array, slots: int) -> Array:
+    """Return counts [L, P] of picks [L, tokens, k]; -1 is padding, and there are `slots`, or more where one is picked.
 
-    >>> _picks(np.array([[[0, 2], [2, -1]]])).tolist()
-    [[1, 0, 2]]
+    >>> _picks(np.array([[[0, 2], [2, -1]]]), 4).tolist()
+    [[1, 0, 2, 0]]
     """
-    if ids.ndim != 3 or ids.dtype.kind not in "iu" or not ids.size:
+    if ids.ndim != 3 or ids.dtype.kind not in "iu" or not len(ids):
         raise Unreadable(f"picks want whole numbers [layers, tokens, k], not {ids.dtype} {ids.shape}")
-    width = int(ids.max()) + 1
+    width = max(slots, int(ids.max(initial=-1)) + 1)
     if not 0 < width <= _expert_rows.MOST_EXPERTS:
         raise Unreadable(f"picks of slot {width - 1} cannot be meant")
     layer = np.broadcast_to(np.arange(len(ids))[:, None, None], ids.shape)
