@@ -33,7 +33,7 @@ def _rank(tables: Frames, node: str, device: str) -> int:
     """Return the number of `rank7`, or of the rank on `gpu3`, -1 where unknown."""
     here = costs(tables).of_device(node, device)[1] if device.startswith("gpu") else []
     number = device.removeprefix("rank")
-    return int(number) if number.isdecimal() else next(iter(here), -1)
+    return int(number) if number.isdecimal() and len(number) < 10 else next(iter(here), -1)
 
 
 def ranks(tables: Frames) -> int:

@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 COUNTS = "skewscope_gpu_xid_errors_total"
 TIMES = ("skewscope_gpu_xid_last_timestamp_seconds", "skewscope_kernel_xid_last_timestamp_seconds")
 KERNEL = re.compile(r"Xid \([^)]*\): (\d{1,4})")
+DIGITS = 9
 Record = tuple[str, str, int, int, float, str, str]  # node, device, code, t_ns, count, who tells it, message
 
 
@@ -96,7 +97,7 @@ def _told_codes(tables: Frames) -> frozenset[int]:
 @lru_cache(maxsize=16)
 def _codes_of(texts: tuple[str, ...]) -> frozenset[int]:
     found = (parsed(text).get("xid", "") for text in texts)
-    return frozenset(int(code) for code in found if code.isdecimal())
+    return frozenset(int(code) for code in found if code.isdecimal() and len(code) <= DIGITS)
 
 
 def _counted(tables: Frames, code: int, source: str) -> Iterator[Record]:

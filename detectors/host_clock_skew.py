@@ -138,7 +138,7 @@ class HostClockSkew:
 
 def _subject(name: str) -> Subject:
     """Return the host, or the rank where hosts are not known and clocks are numbered by rank."""
-    number = re.fullmatch(r"rank(\d+)", name)
+    number = re.fullmatch(r"rank(\d{1,9})", name)
     return subjects.rank("job", int(number.group(1))) if number else subjects.node(name)
 
 

@@ -8,6 +8,8 @@ import pandas as pd
 from ..frames import concat, empty, frame
 from .calls import Calls
 
+RANK = r"rank\d{1,9}"
+
 
 def pair_delays(links: pd.DataFrame, collectives: pd.DataFrame, calls: Calls) -> pd.DataFrame:
     """Return the `pair_delays` table: one row per ordered pair of ranks and source of the measurement."""
@@ -17,7 +19,7 @@ def pair_delays(links: pd.DataFrame, collectives: pd.DataFrame, calls: Calls) ->
 def _from_links(links: pd.DataFrame) -> pd.DataFrame:
     """Return pairs from link rows whose ends are ranks ("rank3"), medians over time per pair and medium."""
     ends = links[["src", "dst"]].astype(str)
-    both = (ends["src"].str.fullmatch(r"rank\d+") & ends["dst"].str.fullmatch(r"rank\d+")).to_numpy()
+    both = (ends["src"].str.fullmatch(RANK) & ends["dst"].str.fullmatch(RANK)).to_numpy()
     if not both.any():
         return empty("pair_delays")
     table = pd.DataFrame({

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-NEVER = -1
+NEVER, DIGITS = -1, 15
 VLLM = re.compile(
     r"EPLB step:(?: (\d{1,15}) for model (.+?):)? avg_tokens=([\d.]+), max_tokens=(\d+), balancedness=([\d.]+)"
     r"(?:, steps until the next rearrangement: (\d{1,9}))?"
@@ -110,7 +110,7 @@ def _sglang_moved(told: Told, line: str, at: int) -> bool:
         return True
     sent = SGLANG_SENT.search(line)
     if sent:
-        sizes = [int(part) for part in sent[1].split(",") if part.strip().isdecimal()]
+        sizes = [int(part) for part in sent[1].split(",") if part.strip().isdecimal() and len(part) <= DIGITS]
         told.moves.append((at, f"{sum(sizes) / 2**30:.3f} GiB of expert weights sent"))
     return bool(sent)
 

@@ -114,6 +114,6 @@ def _of_dcgm(name: str, labels: Mapping[str, str], node: str) -> tuple[Series, .
 def _xid_count(labels: Mapping[str, str], node: str) -> tuple[Series, ...]:
     """Return the meaning of "this XID came so many times in the window": the code where there is any."""
     code, gpu = labels.get("xid", ""), labels.get("gpu", "")
-    if not code.isdecimal() or not int(code) or not gpu.isdecimal():
+    if not code.isdecimal() or not code.strip("0") or not gpu.isdecimal():
         return ()
     return (Series(Meaning(XID, f"xid={code}"), f"gpu{gpu}", node=node),)

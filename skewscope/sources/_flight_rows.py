@@ -118,7 +118,7 @@ def _operation(profiling_name: str) -> Operation:
     """Return (backend, op, sender, receiver) of names such as "nccl:_allgather_base" or "nccl:send 0->1"."""
     backend, _, rest = profiling_name.rpartition(":")
     word, _, pair = rest.strip().partition(" ")
-    ends = re.fullmatch(r"(\d+)(->|<-)(\d+)", pair.strip())
+    ends = re.fullmatch(r"(\d{1,9})(->|<-)(\d{1,9})", pair.strip())
     plain = word.lower().lstrip("_")
     op = OP_NAMES.get(plain, plain)
     if ends is None:

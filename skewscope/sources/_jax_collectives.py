@@ -20,7 +20,7 @@ NAME = re.compile(
 LISTED = re.compile(r"replica_groups=\{(\{[\d,{} ]*\})\}")
 IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=")
 SHAPE = re.compile(r"(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]")
-BITS = re.compile(r"[a-z]+(\d+)")
+BITS = re.compile(r"[a-z]+(\d{1,4})")
 TIMES = {"all_gather": -1, "reduce_scatter": 1}  # input is output over, or times, the members
 LARGEST = 2**62
 LONGEST_TEXT = 1 << 16

@@ -15,8 +15,8 @@ from ._kineto_columns import Array
 from ._kineto_names import is_communication
 
 STEPS, OPS, MODULES = "Steps", "XLA Ops", "XLA Modules"
-STREAM = re.compile(r"Stream #(\d+)")
-DEVICE = re.compile(r"/device:(?P<kind>[A-Z_a-z]+):(?P<number>\d+)")
+STREAM = re.compile(r"Stream #(\d{1,18})")
+DEVICE = re.compile(r"/device:(?P<kind>[A-Z_a-z]+):(?P<number>\d{1,9})(?!\d)")
 FLOW = re.compile(r"(?:while|conditional|call|async-call)(?:[.\d]*)$")
 STEPPED = re.compile(r"step|train|update", re.IGNORECASE)
 MODULE = re.compile(r"\(\d+\)$")

@@ -13,7 +13,7 @@ from ._kineto_columns import number
 from ._kineto_events import Args
 from ._kineto_mend import BROKEN, mend
 
-RANK_IN_NAME = re.compile(r"(?:rank|worker)[-_ ]?(\d+)", re.IGNORECASE)
+RANK_IN_NAME = re.compile(r"(?:rank|worker)[-_ ]?(\d{1,9})(?!\d)", re.IGNORECASE)
 WORKER_IN_NAME = re.compile(r"(.+)_\d+\.\d+\.pt\.trace\.json(?:\.gz)?")
 DIGITS, MOST_RANKS = 9, 1 << 20
 MESH = re.compile(r"mesh_(dp|tp|pp|cp|ep)")

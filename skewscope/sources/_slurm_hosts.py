@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from math import prod
 
 MOST = 65_536
 PIECE = re.compile(r"\[([^\]]*)\]|([^\[\]]+)")
-SPAN = re.compile(r"(\d+)(?:-(\d+))?")
+SPAN = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
 def hosts(text: str) -> list[str]:
@@ -21,7 +22,7 @@ def hosts(text: str) -> list[str]:
         if not part or " " in part or part.count("[") != part.count("]"):
             return []
         choices = [_spans(inside) if inside else [plain] for inside, plain in PIECE.findall(part)]
-        found += ["".join(one) for one in product(*choices)] if sum(map(len, choices)) <= MOST else []
+        found += ["".join(one) for one in product(*choices)] if prod(map(len, choices)) <= MOST else []
     return found if len(found) <= MOST else []
 
 

@@ -108,7 +108,7 @@ def place(name: str) -> tuple[int, str]:
     ((3, ''), (0, ''), (12, 'gpu-a17'), (-1, ''))
     """
     stem = re.sub(r"(\.json|\.gz|\.pkl|\.pickle|\.zst|\.txt)+$", "", name)
-    found = list(re.finditer(r"(?:^|[^a-z])rank[_-]?(\d+)", stem, re.I))
+    found = list(re.finditer(r"(?:^|[^a-z])rank[_-]?(\d{1,9})(?!\d)", stem, re.I))
     if found:
         before = stem[: found[-1].start()].strip("._-")
         host = before if re.search(r"\d", before) and not GENERIC.search(before) else ""

@@ -81,7 +81,7 @@ def _written(content: bytes) -> Job:
 
 
 def _flat(content: bytes) -> Job:
-    lines = re.findall(r"^(\w+):[ \t]*(\d+)\s*(?:#.*)?$", content.decode("utf-8", "replace"), re.M)
+    lines = re.findall(r"^(\w+):[ \t]*(\d{1,9})\s*(?:#.*)?$", content.decode("utf-8", "replace"), re.M)
     found = {key: int(number) for key, number in lines}
     if "world_size" not in found:
         raise Unreadable("no line 'world_size: N'")

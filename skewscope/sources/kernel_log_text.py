@@ -25,7 +25,7 @@ NEAR_NS = 5 * 10**9
 LOST_XID = 79
 # Newer drivers say so in lines of their own, at times without the line that begins with Xid (leptonai/gpud #1209).
 LOST = re.compile(rb"NVRM: (?:GPU (?:at )?(?:PCI:)?)([0-9a-fA-F:.]+?):? (?:GPU-\S+ )?(?:GPU )?has fallen off the bus")
-SXID = re.compile(rb"nvidia-(nvswitch\d+): SXid \(PCI:[^)]*\): (\d+),? ?(\w*)")
+SXID = re.compile(rb"nvidia-(nvswitch\d+): SXid \(PCI:[^)]*\): (\d{1,9}),? ?(\w*)")
 DETAILS = (b"Data", b"Severity")  # more lines of one SXid
 LINK = re.compile(
     rb"\b([\w.-]+): (?:NIC )?[Ll]ink (?:is )?([Dd]own|DOWN|[Uu]p|UP)\b|\b(\w+): Port: (\d+) Link (DOWN|ACTIVE)"

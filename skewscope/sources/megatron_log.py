@@ -21,7 +21,7 @@ from ._step_names import meaning
 from ._step_rows import Lines, batches
 
 ITERATION = re.compile(
-    r"(?:\[(?P<when>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?)\]\s*)?iteration\s+(?P<step>\d+)\s*/\s*\d+\s*\|"
+    r"(?:\[(?P<when>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?)\]\s*)?iteration\s+(?P<step>\d{1,15})\s*/\s*\d+\s*\|"
     r".*?elapsed time per iteration \((?P<unit>ms|s)\):\s*(?P<length>[\d.]+)"
 )
 TIMER = re.compile(r"^\s*save-checkpoint\s*\.*:\s*\(?\s*(?:[\d.]+\s*,\s*)?(?P<ms>[\d.]+)\s*\)?\s*$")

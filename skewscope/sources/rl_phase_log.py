@@ -22,7 +22,7 @@ from ._step_names import meaning
 from ._step_rows import Lines, batches
 
 KEY = re.compile(r"(?:timing_s|timing)/(\w+)$")
-STEP = re.compile(r"(?:^|[\s)])step:(\d+) - ")
+STEP = re.compile(r"(?:^|[\s)])step:(\d{1,15}) - ")
 PAIR = re.compile(r"((?:timing_s|timing)/\w+):(?:np\.float\d+\()?(-?[\d.]+(?:e[-+]?\d+)?)")
 NAMES = {
     "save_checkpoint": "checkpoint", "testing": "eval", "old_log_prob": "forward", "ref": "forward",

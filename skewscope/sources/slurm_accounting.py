@@ -31,6 +31,7 @@ STATES = {
     "COMPLETING": "running", "SUSPENDED": "running", "RESIZING": "running",
 }  # fmt: skip
 LARGEST_CODE = 2**15
+EXIT, DIGITS = re.compile(r"\d{1,9}"), 18
 
 
 class SlurmAccounting:
@@ -83,17 +84,17 @@ def _from_text(content: bytes) -> Iterator[dict[str, Any]]:
         if not job or "." in job or None in (row.get("Start"), row.get("End"), row.get("State")):
             continue  # a step of a job, or a torn line
         code, _, signal = str(row.get("ExitCode") or "").partition(":")
-        number = int(signal) if signal.isdecimal() else 0
+        number = int(signal) if EXIT.fullmatch(signal) else 0
         yield {
             "id": job, "user": row.get("User") or "", "state": str(row["State"]), "hosts": row.get("NodeList") or "",
-            "code": 128 + number if number else int(code) if code.isdecimal() else -1,
+            "code": 128 + number if number else int(code) if EXIT.fullmatch(code) else -1,
             "start": _time(str(row["Start"])), "end": _time(str(row["End"])),
         }  # fmt: skip
 
 
 def _time(text: str) -> int | str:
     """Return seconds since the epoch, 0 for what is unknown; what names no zone stays text."""
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= DIGITS:
         return int(text)
     return text if re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text) else 0
 

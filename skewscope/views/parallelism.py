@@ -197,7 +197,7 @@ def _declared(text: str, ranks: pd.DataFrame) -> dict[str, int]:
     >>> _declared("dp=4 tp=2", pd.DataFrame())
     {'dp': 4, 'tp': 2}
     """
-    told = {name: int(size) for name, size in re.findall(r"(\w+)\s*=\s*(\d+)", text)}
+    told = {name: int(size) for name, size in re.findall(r"(\w+)\s*=\s*(\d{1,9})\b", text)}
     seen = {name: int(ranks[name].max()) + 1 for name in DIMENSIONS if len(ranks) and (ranks[name] >= 0).any()}
     return told or seen
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
-from skewscope.sources import gather
+from skewscope.sources import _slurm_hosts, gather
 from skewscope.sources.slurm_accounting import SlurmAccounting
 
 drawn = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -139,3 +139,8 @@ def told_rows(path):
     reading, rows = told(path)
     names = ["submission", "attempt", "node", "user", "state", "exit_code", "start_ns", "end_ns"]
     return reading, sorted(rows[names].itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("text", ["n[1-60000]x[1-60000]", f"n[1-{'9' * 5000}]", f"n[{'0' * 5000}1-2]"])
+def test_a_list_of_more_hosts_than_can_be_is_none(text):
+    assert _slurm_hosts.hosts(text) == []
