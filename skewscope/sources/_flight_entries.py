@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+DIGITS = 18  # numbers with more do not fit 64 bits
 Sizes = tuple[tuple[int, ...], ...]  # of tensors, each a size per dimension
 Kinds = tuple[str, ...]  # their element types
 
@@ -63,7 +64,10 @@ class Group(msgspec.Struct, gc=False):
 
 @lru_cache(maxsize=64)
 def _listed(ranks: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", ranks)))  # the dumps of a job list the same members
+    told = re.findall(r"\d+", ranks)
+    if any(len(one) > DIGITS for one in told):
+        raise OverflowError
+    return tuple(map(int, told))  # the dumps of a job list the same members
 
 
 @dataclass(frozen=True)

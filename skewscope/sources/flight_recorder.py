@@ -90,12 +90,12 @@ class FlightRecorder:
             reading.status, reading.error = "partial", cut or "some entries are cut or damaged: the others are kept"
         if rank < 0:
             reading.warnings.append("the file's name holds no rank, and neither does the dump: name it ..._rank_N")
-        members = {group.name: group.members for group in found.configured.values() if group.name and group.members}
-        reading.world_size = len(members.get("0", ())) or -1
         try:
+            members = {group.name: group.members for group in found.configured.values() if group.name and group.members}
             rows, told = collectives(calls, rank, members), groups(calls, rank, found.configured)
         except OverflowError:
             raise Unreadable("numbers in the dump do not fit 64 bits: it is damaged") from None
+        reading.world_size = len(members.get("0", ())) or -1
         reading.batches = [("collectives", rows), ("groups", told)]
         reading.fingerprint = blake2b(rows["ready_ns"].tobytes() + b"%d" % rank, digest_size=16).hexdigest()
         return reading
