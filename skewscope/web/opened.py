@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPResponse
@@ -28,6 +29,7 @@ def opened(
         raise UsageError(f"the address of {hidden(url)} holds a login, which others may read: leave it out")
     lines = {"User-Agent": "skewscope", **(headers or {}), **access.lines()}
     request = urllib.request.Request(url, data=body, headers=lines, method=method)  # noqa: S310 - see the handlers
+    request.type = _Scheme(request.type)
     director = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(None if proxies is None else dict(proxies)),
@@ -42,6 +44,18 @@ def opened(
         director.add_handler(urllib.request.HTTPSHandler(context=access.tls()))
     reply: HTTPResponse = director.open(request, timeout=timeout_s)
     return reply
+
+
+class _Scheme(str):
+    """Makes the same string of the same ending each time.
+
+    urllib looks methods up by such strings, and CPython keeps thousands of names that were looked up.
+    """
+
+    __slots__ = ()
+
+    def __add__(self, ending: str) -> str:
+        return sys.intern(super().__add__(ending))
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):

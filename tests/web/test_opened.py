@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
 import threading
 import urllib.error
 from contextlib import ExitStack
@@ -116,3 +118,28 @@ def test_a_login_in_an_address_is_refused_and_not_repeated():
 )
 def test_no_login_is_shown_however_it_is_written(url):
     assert "ret" not in without_login(url) and "ann" not in hidden(url)
+
+
+# In a process of its own, where nobody else takes memory.
+MANY = """
+import gc, sys
+from skewscope.web.access import Access
+from skewscope.web.opened import opened
+
+def asked(times):
+    for _ in range(times):
+        with opened(sys.argv[1], Access(), timeout_s=20):
+            pass
+    gc.collect()
+    return sys.getallocatedblocks()
+
+asked(100)
+before = asked(100)
+print(asked(500) - before)
+"""
+
+
+def test_requests_without_end_leave_nothing_behind(serve):
+    words = [sys.executable, "-c", MANY, serve().url]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert int(ended.stdout) < 100
