@@ -77,13 +77,13 @@ class Dashboard:
 def serve(served: Any, told: Callable[[str], None] = _nobody) -> int:  # noqa: ANN401 - a class of a wing
     """Serve until told to end; the address is printed, then given to `told`."""
     gc.enable()  # `main` turns it off for short work; this one stays
-    served.start()
-    sys.stdout.write(f"dashboard  {served.address}/\n")
-    sys.stdout.flush()
-    told(f"{served.address}/")
-    memory.settle()
     signal.signal(signal.SIGTERM, _end)
+    served.start()
     try:
+        sys.stdout.write(f"dashboard  {served.address}/\n")
+        sys.stdout.flush()
+        told(f"{served.address}/")
+        memory.settle()
         served.run()
     except KeyboardInterrupt:
         log.info("ending")

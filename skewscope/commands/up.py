@@ -80,8 +80,11 @@ class Up:
             _say(f"incidents  {live.address}/api/v1/incidents")
             _say(f"metrics    {live.address}/metrics")
             _say(f"dashboard  {_pages(args, folder, live, stack)}")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: live.stop())
             _say("Ctrl-C ends everything")
-            return _watched(live)
+            live.run()
+        return 0
 
 
 def _reading(args: argparse.Namespace, folder: Path) -> dict[str, object]:
@@ -97,13 +100,6 @@ def _reading(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         return {}
     own = Access(args.user, args.password_file, certificate_file=args.cert_file, key_file=args.key_file)
     return scraped(args.web_config, own, folder)
-
-
-def _watched(live: Live) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: live.stop())
-    live.run()
-    return 0
 
 
 def _pages(args: argparse.Namespace, folder: Path, live: Live, stack: ExitStack) -> str:

@@ -117,3 +117,25 @@ def test_it_serves_until_it_is_told_to_end(words):
         timer.cancel()
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_told_its_address_can_end_it_at_once(number):
+    class Served:
+        address, ended = "http://127.0.0.1:1", False
+
+        def start(self):
+            pass
+
+        def run(self):
+            time.sleep(60)
+
+        def stop(self):
+            self.ended = True
+
+    before, served = signal.getsignal(signal.SIGTERM), Served()
+    try:
+        assert dashboard.serve(served, lambda _: signal.raise_signal(number)) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert served.ended

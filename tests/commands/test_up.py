@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from skewscope import commands
+from skewscope.commands import up
 
 HOT = "gpu-hw-slowdown"
 LISTENING = run_path(str(Path(__file__).parents[1] / "_listening.py"))
@@ -135,6 +136,18 @@ def test_an_agent_that_ends_ends_it_with_its_words(agent, says, capsys):
     told = capsys.readouterr()
     assert "agent" not in told.out
     assert "--agent: it ended: " in told.err and says in told.err and "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_told_how_to_end_it_can_do_so_at_once(number, monkeypatch):
+    monkeypatch.setattr(up, "_say", lambda line: line.startswith("Ctrl-C") and signal.raise_signal(number))
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    place = ("--agent", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--dashboard", "none")
+    try:
+        assert commands.main(["up", *place, "--only", HOT]) == 0
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def test_without_prometheus_it_says_where_to_get_it(capsys, monkeypatch, tmp_path):
