@@ -16,5 +16,11 @@ def newer(told: object, known: str) -> str:
     schema = str(told.get("schema")) if isinstance(told, Mapping) else ""
     name, _, version = schema.rpartition("/")
     family, _, ours = known.rpartition("/")
-    later = name == family and version.isascii() and version.isdecimal() and int(version) > int(ours)
+    later = name == family and version.isascii() and version.isdecimal() and _order(version) > _order(ours)
     return f"is {schema}, of a newer skewscope; this one reads {known}" if later else ""
+
+
+def _order(version: str) -> tuple[int, str]:
+    """Return what numbers are compared by, however many digits they have."""
+    plain = version.lstrip("0")
+    return len(plain), plain
