@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,9 @@ from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources import gather
 from skewscope.sources.chakra_et import ChakraEt
+
+PROTOBUF = run_path(str(Path(__file__).with_name("_protobuf.py")))
+field, varint = PROTOBUF["field"], PROTOBUF["varint"]
 
 DATA = Path(__file__).parents[2] / "../shared/data/chakra-et"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="no shared data")
@@ -59,21 +63,6 @@ def test_nodes_of_chakra_have_durations(tmp_path):
     assert found["collectives"]["duration_ns"].tolist() == [1000 * node["runtime"] for node in real]
     assert found["collectives"]["op"].value_counts().to_dict() == {"all_reduce": 5, "broadcast": 2}
     assert set(found["collectives"]["algo"]) == {"ring"}
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def field(number: int, value: int | str | bytes) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    raw = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
 
 
 def node(ident: int, name: str, kind: int, start_us: int, length_us: int, **told: int | str | bool) -> bytes:

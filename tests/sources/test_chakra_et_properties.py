@@ -10,6 +10,7 @@ from fractions import Fraction
 from math import prod
 from pathlib import Path
 from random import Random
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -19,6 +20,9 @@ from hypothesis import strategies as st
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.chakra_et import ChakraEt
+
+PROTOBUF = run_path(str(Path(__file__).with_name("_protobuf.py")))
+field, varint = PROTOBUF["field"], PROTOBUF["varint"]
 
 KERNELS = {
     "ncclDevKernel_AllReduce_Sum_f32_RING_LL(x)": ("all_reduce", "ring", "ll"),
@@ -113,22 +117,6 @@ def compare(path: Path, facts: list[Fact], rank: int, told: dict[str, list[int]]
     for name, rows in want.items():
         got = found[name][columns[name]].itertuples(index=False, name=None) if name in found else []
         assert sorted(got) == sorted(rows), name
-
-
-def field(number: int, value: int | str | bytes) -> bytes:
-    """Return a field of protocol buffers; bytes are taken as they are, of numbers those beyond 63 bits are negative."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value & (2**64 - 1))
-    raw = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def attribute(name: str, value: int | str | bool, form: int) -> bytes:

@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,9 @@ from skewscope.sources import gather
 from skewscope.sources._jax_collectives import payload
 from skewscope.sources.jax_trace import JaxTrace
 from skewscope.sources.kineto import Kineto
+
+PROTOBUF = run_path(str(Path(__file__).with_name("_protobuf.py")))
+field = PROTOBUF["field"]
 
 STARTED_NS = 1_790_857_026_000_000_000
 TEXT = "%all-reduce-start.2 = f32[1024]{0} all-reduce-start(f32[1024]{0} %p), replica_groups={{0,1}}"
@@ -57,21 +61,6 @@ def chrome(events: dict[Any, Any]) -> bytes:
                  for name, ts, dur, args in rows]  # fmt: skip
     told = {"displayTimeUnit": "ns", "metadata": {"highres-ticks": True}, "traceEvents": [*made, {}]}
     return json.dumps(told, separators=(",", ":")).encode()
-
-
-def field(number: int, value: int | bytes | str) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    raw = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def xplane(events: dict[Any, Any]) -> bytes:

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources.jax_trace import JaxTrace
+
+PROTOBUF = run_path(str(Path(__file__).with_name("_protobuf.py")))
+wire = PROTOBUF["field"]
 
 STARTED_NS = 1_790_857_026_000_000_000
 # HLO's word -> operation, text of what is moved and by whom, group, members, bytes
@@ -117,21 +121,6 @@ def chrome(places: dict[str, dict[str, list[Event]]], chance: Random) -> bytes:
                              "name": name, "args": args})  # fmt: skip
     told = {"displayTimeUnit": "ns", "metadata": {"highres-ticks": True}, "traceEvents": [*made, {}]}
     return json.dumps(told, ensure_ascii=chance.random() < 0.5).encode()
-
-
-def wire(number: int, value: int | bytes | str) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value & (2**64 - 1))
-    raw = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def xplane(places: dict[str, dict[str, list[Event]]], chance: Random, started: bool, clock_ns: int) -> bytes:

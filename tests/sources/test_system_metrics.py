@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,9 @@ from skewscope.frames import frame
 from skewscope.sources._gather_read import read_one
 from skewscope.sources._tfevents import masked
 from skewscope.sources.system_metrics import SystemMetrics
+
+PROTOBUF = run_path(str(Path(__file__).with_name("_protobuf.py")))
+part, varint = PROTOBUF["field"], PROTOBUF["varint"]
 
 BEGAN_S = 1_790_857_026
 
@@ -87,18 +91,6 @@ def test_history_of_wandb_gives_steps(tmp_path):
     assert found["step"].tolist() == [0, 1, 2, 3]
     assert (found["end_ns"] - found["start_ns"]).tolist() == [1_500_000_000] * 4
     assert found["end_ns"].iloc[0] == BEGAN_S * 10**9
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def part(number: int, raw: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
 
 
 def record(data: bytes) -> bytes:

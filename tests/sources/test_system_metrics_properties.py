@@ -8,6 +8,7 @@ import json
 import struct
 from pathlib import Path
 from random import Random
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from skewscope.errors import Unreadable
 from skewscope.frames import frame
 from skewscope.sources._tfevents import masked
 from skewscope.sources.system_metrics import SystemMetrics
+
+PROTOBUF = run_path(str(Path(__file__).with_name("_protobuf.py")))
+part, varint = PROTOBUF["field"], PROTOBUF["varint"]
 
 BEGAN_S = 1_790_857_026
 # tag -> metric, labels, device, scale
@@ -121,18 +125,6 @@ def test_rows_of_wandb_come_back(tmp_path: Path, rows: int, chance: Random, form
     path = tmp_path / f"wandb-events.{form}"
     path.write_text(exported(told, form, chance))
     compare(path, told, f"n{text}")
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def part(number: int, raw: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(raw)) + raw
 
 
 def record(data: bytes) -> bytes:
