@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ..analysis import Analysis
     from ._window import Window
 
-PARQUET = b"PAR1"  # the only format that is read in parts
-
 
 def analysed(
     paths: Sequence[str], workers: int | None, dask: str | None, span: Window | None, only: Sequence[str] | None
@@ -25,10 +23,10 @@ def analysed(
     """
     if not all(Path(path).exists() for path in paths):  # URLs, and what reading will complain of
         return None
-    from ..sources import files
+    from ..sources import files, is_parquet
 
-    if not any(map(_is_parquet, files(list(paths))[0])):
-        return None  # before what reads in parts is imported: that takes a tenth of a second
+    if not any(map(is_parquet, files(list(paths))[0])):
+        return None  # only Parquet is read in parts, and what does so takes a tenth of a second to import
     from ..partitioned import analyze, layout
 
     found = layout([Path(path) for path in paths])
@@ -39,11 +37,3 @@ def analysed(
     steps = (span.first, span.last) if span is not None else None
     with _work.progress("analysing") as moved:
         return analyze(found, workers=workers or 0, dask=dask or "", progress=moved, only=only or (), steps=steps)
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(PARQUET)) == PARQUET
-    except OSError:
-        return False

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from ..attribution.whatif import is_operation_trace
 from ..recording import Input
-from ..sources import files
+from ..sources import files, is_parquet
 from ..sources.canonical_table import columns_of, table_of
 
 STEPWISE = ("collectives", "ops", "steps")  # tables with a row for everything that a rank does
-MAGIC = b"PAR1"
 LIMIT_ROWS = 5_000_000  # of these tables; a recording of more is analysed in parts
 PART_ROWS = 1_900_000  # about so many make one part: 1.3 GB of memory for each process
 
@@ -112,10 +111,9 @@ def layout(paths: Sequence[Path], limit_rows: int = -1) -> Layout | None:
 
 def _piece(path: Path) -> Piece | None:
     """Return the file as a piece, None where it is none of a stepwise table whose row groups tell their steps."""
+    if not is_parquet(path):
+        return None
     try:
-        with path.open("rb") as file:
-            if file.read(4) != MAGIC:
-                return None
         about = pq.read_metadata(path)
     except (OSError, pa.ArrowException):
         return None

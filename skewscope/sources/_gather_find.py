@@ -15,8 +15,18 @@ from . import _remote
 
 EXTENSIONS = re.compile(r"(\.(json|jsonl|gz|pt|trace|txt|log|csv|parquet|pkl|pickle|ndjson))+$", re.I)
 STRONG = re.compile(r"(?:^|[^a-z])(?:rank|worker)[_-]?(\d{1,7})(?!\d)", re.I)
+PARQUET = b"PAR1"
 RING = re.compile(r"-r(\d{1,7})-\d+(?:\.\d+)*\.ring(?:\.gz)?$")
 WEAK = re.compile(r"(?:^|[_-])(\d{1,5})$")  # longer ones are dates and process ids
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether a file begins as Parquet does; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(PARQUET)) == PARQUET
+    except OSError:
+        return False
 
 
 def files(paths: Sequence[Path | str]) -> tuple[list[Path], list[Input]]:
