@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -21,11 +22,19 @@ def settle() -> None:
 def give_back() -> bool:
     """Free what only holds itself, and return free memory of this process to the system; False where that cannot be.
 
-    C libraries keep what was needed for a moment, a window's tables say.
+    C libraries keep what was needed for a moment, a window's tables say; Python keeps up to 4,096 names that attributes
+    were looked up by, and those that servers put together for a request are new each time.
     """
+    _names_let_go()
     gc.collect()
     trim = _trim()
     return bool(trim is not None and trim(0))
+
+
+def _names_let_go() -> None:
+    clear = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)  # from 3.13; before
+    if clear is not None:
+        clear()
 
 
 @cache

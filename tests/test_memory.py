@@ -105,3 +105,15 @@ def test_what_only_holds_itself_is_freed_with_what_is_given_back():
         assert ring() is None
     finally:
         gc.enable()
+
+
+def test_names_that_attributes_were_looked_up_by_are_let_go():
+    memory.give_back()
+    before = sys.getallocatedblocks()
+    names = ["".join(["name of a request: ", str(number)]) for number in range(5000)]
+    for name in names:
+        hasattr(memory, name)
+    del names, name
+    held = sys.getallocatedblocks() - before
+    memory.give_back()
+    assert held > 1000 and sys.getallocatedblocks() - before < held / 10

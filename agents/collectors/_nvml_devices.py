@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Callable
 from typing import Any
@@ -126,6 +127,7 @@ class Devices:
             raise self._reason()
         self._wait_s = min(self._wait_s * 2 or 1.0, LONGEST_WAIT_S)
         self._next_start_s = self._clock_s() + self._wait_s
+        gc.collect(0)  # the class that ctypes made at the last attempt, else there until Python has reason to look
         try:
             self.calls.run(-1, "Init")
         except self.calls.error as error:

@@ -37,6 +37,8 @@ def array(content: bytes) -> Array:
         raise Unreadable(f"damaged .npy header: {error}"[:300], AGAIN) from None
     if dtype.hasobject:
         raise Unreadable("a .npy of Python objects, which can hold code", "save it as an array of numbers")
+    if dtype.subdtype:  # numpy writes their axes into the shape
+        raise Unreadable(f"a .npy whose entries are arrays themselves ({dtype})", AGAIN)
     shape = tuple(map(int, shape))  # True is a number to numpy, too
     count = 1
     for size in shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import weakref
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,20 @@ def test_a_node_without_gpus_has_nothing_and_one_with_gpus_has_a_fault(tmp_path:
     rig = stub.Rig(nvml, sys=pci_bus(tmp_path))
     with pytest.raises(Unreadable, match="it is tried again"):
         rig.look("nvml-device")
+
+
+def test_attempts_to_start_without_a_library_leave_nothing_behind():
+    nvml, made = fake_nvml.FakeNvml(0), []
+
+    def failing() -> None:  # as ctypes does, which makes a class for each library before it loads it
+        made.append(weakref.ref(type("Pointer", (), {})))
+        raise nvml.NVMLError(LIBRARY_NOT_FOUND)
+
+    nvml.nvmlInit = failing
+    rig = stub.Rig(nvml)
+    for _ in range(5):
+        rig.look("nvml-device", after_s=60)
+    assert len(made) == 5 and [kind() for kind in made[:-1]] == [None] * 4
 
 
 def test_an_empty_node_and_a_place_without_nvml_have_nothing():
