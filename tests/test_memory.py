@@ -116,4 +116,4 @@ def test_names_that_attributes_were_looked_up_by_are_let_go():
     del names, name
     held = sys.getallocatedblocks() - before
     memory.give_back()
-    assert held > 1000 and sys.getallocatedblocks() - before < held / 10
+    assert held > 200 and sys.getallocatedblocks() - before < held / 10
