@@ -155,7 +155,13 @@ def _simulated(args: argparse.Namespace, folder: Path, stack: ExitStack) -> tupl
 def _real(args: argparse.Namespace, folder: Path, stack: ExitStack) -> tuple[Feed, tuple[str, ...]]:
     from ..feeds.scrape import Scrape
     from ..watch.beside import agent
+    from ..web.server import reachable
 
+    if not args.web_allow_plain and reachable(args.agent):
+        raise UsageError(
+            f"--agent {args.agent}: other machines can reach it, and `up` starts the agent without TLS; give "
+            "--web-allow-plain if the network is trusted, or start `skewscope agent --web-config` and `skewscope watch`"
+        )
     place = agent(args.agent, folder, stack, allow_plain=args.web_allow_plain)
     _say(f"agent      http://{place}/metrics")
     return Scrape((place,)), (place,)

@@ -61,18 +61,22 @@ def exposed(where: tuple[socket.AddressFamily, str]) -> bool:
     return socket.inet_pton(family, host.split("%")[0]) != socket.inet_pton(family, "::1")
 
 
+def reachable(address: Address) -> bool:
+    """Return whether other machines reach what listens there; raises UsageError for a host that nobody knows."""
+    return not address.path and any(exposed(place) for place in _resolved(address))
+
+
 def listener(address: Address, *, refuse_exposed: bool) -> socket.socket:
     """Return a socket that listens there; raises UsageError that says what to do."""
     if address.path:
         return _unix_listener(address)
-    places = _resolved(address)
-    if refuse_exposed and any(exposed((family, host)) for family, host in places):
+    if refuse_exposed and reachable(address):
         raise UsageError(
             f"{address.text} can be reached from other machines, where everybody could read and change what is sent; "
             "give --web-config with tls_server_config, or --web-allow-plain if the network is trusted"
         )
     failed: OSError | None = None
-    for family, host in places:
+    for family, host in _resolved(address):
         try:
             return _tcp_listener(family, host, address.port)
         except OSError as error:

@@ -34,6 +34,11 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 log = logging.getLogger("skewscope.web")
 
 
+def reachable(listen: str) -> bool:
+    """Return whether other machines reach what listens at `listen`; raises UsageError for what cannot be meant."""
+    return _address.reachable(_address.parse(listen))
+
+
 def _ignore(path: str, status: int) -> None:
     """Count nothing."""
 

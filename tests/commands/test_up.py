@@ -120,7 +120,7 @@ def test_what_cannot_be_meant_is_one_line_and_code_2(words, says, capsys):
 
 @pytest.mark.parametrize(
     ("agent", "says"),
-    [("0.0.0.0:0", "can be reached from other machines"), ("127.0.0.1:none", "none"), ("taken", "in use")],
+    [("unix:/no/such/folder", "make its folder first"), ("taken", "in use")],
 )
 def test_an_agent_that_ends_ends_it_with_its_words(agent, says, capsys):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -136,6 +136,17 @@ def test_an_agent_that_ends_ends_it_with_its_words(agent, says, capsys):
     told = capsys.readouterr()
     assert "agent" not in told.out
     assert "--agent: it ended: " in told.err and says in told.err and "Traceback" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("agent", "says"), [("0.0.0.0:0", "give --web-allow-plain"), ("127.0.0.1:none", "with a port from 0 to 65535")]
+)
+def test_an_agent_that_must_not_listen_there_is_not_started(agent, says, capsys, monkeypatch):
+    monkeypatch.setattr("skewscope.watch.beside.agent", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert commands.main(["up", "--agent", agent, "--only", HOT, "--listen", "127.0.0.1:0"]) == 2
+    told = capsys.readouterr().err
+    assert agent in told and says in told and "--web-config with" not in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
