@@ -180,7 +180,7 @@ def _said(report: Report, t_ns: int, ranks: Ranks) -> Columns:
     states = dict(report.unnamed)
     for found in report.communicators:
         states[found.state] = states.get(found.state, 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count) or "none"
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if count) or "none told"
     rows = [("", "", "nccl-ras", f"communicators: {told}")]
     rows += _away(report, ranks)
     for found in report.communicators:
