@@ -279,7 +279,7 @@ def test_line_ends_of_a_terminal_do_not_hide_processes(tmp_path):
     assert row == ("n7", "Process 42 on node n7 managing GPUs 0 died") and reading.status == "partial"
 
 
-@pytest.mark.parametrize(("cut_at", "told"), [("    0         1", "none told"), ("Errors\n", "1 healthy")])
+@pytest.mark.parametrize(("cut_at", "told"), [("    0         1", "none told"), ("Errors\n=", "1 healthy")])
 def test_a_report_cut_before_its_table_tells_of_no_communicator(tmp_path, cut_at, told):
     whole = HEAD.format(count=8, errors="OK")
     (tmp_path / "r.txt").write_text(whole[: whole.index(cut_at)])
