@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ..errors import Unreadable
 
-ROOM_BYTES = 1 << 30  # what a load may take beyond what the process has
+ROOM_BYTES = 1 << 29  # what a load may take beyond what the process has; to fill it takes a second
 ROOM_TIMES_SIZE = 64
 READ_BYTES = 1 << 18
 HOSTILE = "hostile or damaged pickle"
@@ -69,7 +69,7 @@ def load(content: bytes, stands: Stands | None = None, outside: Callable[[Any], 
 
 @contextmanager
 def limited_memory(size_bytes: int) -> Iterator[None]:
-    """Let the process grow by at most max(1 GiB, 64 x size) inside the block; beyond it MemoryError is raised.
+    """Let the process grow by at most max(512 MiB, 64 x size) inside the block; beyond it MemoryError is raised.
 
     The C unpickler believes the sizes that a file states, so eight bytes can ask for terabytes.
     """
