@@ -30,6 +30,7 @@ HEADERS: Mapping[str, tuple[str, ...]] = {  # the values that are allowed, any w
 KINDS = {str: "a text", list: "a list of texts", bool: "true or false", int: "a whole number", dict: "a table"}
 BCRYPT = re.compile(r"\$2[abxy]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")  # salt, then hash
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+MOST_BURST = 1_000_000_000
 UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -92,6 +93,13 @@ def _loaded(text: str) -> Mapping[str, Any]:
                     raise UsageError(f"{name} stands twice; keep one")
             return super().construct_mapping(node, deep)
 
+        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:  # noqa: ANN401 - as the parent
+            """Refuse what no file, name or header can hold: half a character, as an escape can write it, and NUL."""
+            found = super().construct_scalar(node)
+            if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in str(found)):
+                raise UsageError(f"line {node.start_mark.line + 1}: a text with half a character or a NUL in it")
+            return found
+
     try:
         found = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader, though the rule does not see it
     # Besides its own errors, those of numbers with thousands of digits, of days that no month has, and of depth.
@@ -111,8 +119,8 @@ def _file(found: Mapping[str, Any], folder: Path) -> WebFile:
     parts = {name: _section(name, found.get(name)) for name in SECTIONS}
     http, limit = parts["http_server_config"], parts["rate_limit"]
     interval_s, burst = _seconds(limit.get("interval", "0s")), limit.get("burst", 0)
-    if interval_s and burst < 1:
-        raise UsageError("rate_limit.burst: wanted 1 or more, for 0 would refuse every request")
+    if burst > MOST_BURST or (interval_s and burst < 1):
+        raise UsageError(f"rate_limit.burst: wanted 1 to {MOST_BURST:,}; 0 would refuse every request")
     return WebFile(
         tls=_tls(parts["tls_server_config"], folder), http2=http.get("http2"), headers=_headers(http.get("headers")),
         users=_users(parts["basic_auth_users"]), interval_s=interval_s, burst=burst,
