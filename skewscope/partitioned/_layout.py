@@ -1,4 +1,4 @@
-"""Where the rows of each step are on disk, told by the statistics of Parquet row groups."""
+"""Where the rows of each step are on disk, told by the Parquet row groups that hold them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..attribution.whatif import is_operation_trace
@@ -17,6 +18,7 @@ from ..sources.canonical_table import columns_of, table_of
 
 STEPWISE = ("collectives", "ops", "steps")  # tables with a row for everything that a rank does
 LIMIT_ROWS = 5_000_000  # of these tables; a recording of more is analysed in parts
+MOST_STEPS = 1 << 22  # of one row group: of more, a time in nanoseconds say, nothing is known
 PART_ROWS = 1_900_000  # about so many make one part: 1.3 GB of memory for each process
 
 
@@ -114,23 +116,29 @@ def _piece(path: Path) -> Piece | None:
     if not is_parquet(path):
         return None
     try:
-        about = pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
+        with pq.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            table = table_of(names, path.name.split(".", 1)[0])
+            if table not in STEPWISE or "step" not in names:
+                return None
+            groups = tuple(_groups(file))
+            return Piece(str(path), table, groups) if len(groups) == file.metadata.num_row_groups else None
+    except (OSError, pa.ArrowException, ValueError):
         return None
-    names = list(about.schema.to_arrow_schema().names)
-    table = table_of(names, path.name.split(".", 1)[0])
-    if table not in STEPWISE or "step" not in names:
-        return None
-    groups = tuple(_groups(about, names.index("step")))
-    return Piece(str(path), table, groups) if len(groups) == about.num_row_groups else None
 
 
-def _groups(about: pq.FileMetaData, column: int) -> Iterable[Group]:
-    for place in range(about.num_row_groups):
-        group = about.row_group(place)
-        told = group.column(column).statistics
-        if told is not None and told.has_min_max and not told.null_count:
-            yield Group(place, int(told.min), int(told.max), group.num_rows)
+def _groups(file: pq.ParquetFile) -> Iterable[Group]:
+    """Yield the steps of each row group that has one in every row.
+
+    Its pages are read: of broken statistics in the footer pyarrow (26) makes an exception that ends the process.
+    """
+    for place in range(file.metadata.num_row_groups):
+        steps = file.read_row_group(place, ["step"], use_threads=False).column(0)
+        if steps.null_count or not len(steps) or not pa.types.is_integer(steps.type):
+            continue
+        ends = pc.min_max(steps).as_py()
+        near = ends["max"] - ends["min"] < MOST_STEPS
+        yield Group(place, *((ends["min"], ends["max"]) if near else (-1, -1)), len(steps))
 
 
 def _of_operations(pieces: Sequence[Piece]) -> bool:

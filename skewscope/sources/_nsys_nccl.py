@@ -59,7 +59,7 @@ def recorded(database: Database) -> Calls:
         ids = np.array([one for row in rows for one in (row[4], row[6]) if isinstance(one, int)], dtype=np.int64)
         texts = database.texts(*STRINGS, ids)
         for start, end, thread, text, text_id, told, told_id, raw in rows:
-            name = text or texts.get(text_id, "")
+            name = str(text or texts.get(text_id, ""))
             if "nccl" in name and isinstance(start, int) and isinstance(thread, int):
                 payload = _payload(told or texts.get(told_id, ""), raw, layouts)
                 _add(calls, name, start, end if isinstance(end, int) else start, thread, payload)

@@ -45,7 +45,9 @@ def array(content: bytes) -> Array:
         count *= size
     size = count * dtype.itemsize
     body = content[stream.tell() : stream.tell() + size]
-    if len(body) < size or not dtype.itemsize or len(shape) > 8 or min(shape, default=0) < 0:
+    whole = len(body) >= size and len(shape) <= 8 and dtype.itemsize
+    # An axis of none makes the size nothing, however long the others are.
+    if not whole or not all(0 <= one <= len(content) for one in shape):
         raise Unreadable(f"the .npy states {shape} of {dtype} and has {len(body):,} bytes of it", AGAIN)
     found = np.frombuffer(body, dtype=dtype, count=count)
     return found.reshape(shape, order="F" if by_columns else "C")

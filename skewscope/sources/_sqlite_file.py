@@ -21,6 +21,7 @@ MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
 ROWS = 1 << 16  # fetched at a time
 COPIED_BYTES = 1 << 22
+LONGEST_BYTES = 1 << 26  # of one value; a damaged length asks for more
 ASKED = 500  # values in one question: SQLite allows 999
 # A writable schema lets SQLite open a file that is shorter than it says; nothing can be written all the same.
 SETTINGS = ("query_only=ON", "trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "writable_schema=ON")
@@ -38,9 +39,11 @@ class Database:
             for (name,) in connection.execute(plain).fetchall():
                 told = connection.execute(f"PRAGMA table_info({_quoted(str(name))})").fetchall()
                 self.columns[str(name)] = tuple(str(row[1]) for row in told)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
             if not self.columns:
-                raise Unreadable(f"the SQLite database cannot be read ({damage or error})", COPY_AGAIN) from None
+                raise Unreadable(
+                    f"the SQLite database cannot be read ({damage or error or 'out of memory'})", COPY_AGAIN
+                ) from None
             self._note(error)
 
     def has(self, table: str, *columns: str) -> bool:
@@ -90,11 +93,11 @@ class Database:
             cursor = self._connection.execute(question)
             while rows := cursor.fetchmany(ROWS):
                 yield rows
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, OverflowError, MemoryError) as error:
             self._note(error)
 
     def _note(self, error: Exception) -> None:
-        self.damage = self.damage or f"the SQLite database is damaged ({error})"
+        self.damage = self.damage or f"the SQLite database is damaged ({error or 'out of memory'})"
 
 
 @contextmanager
@@ -126,6 +129,7 @@ def _connected(place: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         raise Unreadable(f"the SQLite database cannot be opened ({error})", COPY_AGAIN) from None
     try:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         for setting in SETTINGS:
             connection.execute(f"PRAGMA {setting}")

@@ -154,6 +154,6 @@ def _meta(given: Array | None) -> Meta:
     text = _numpy_file.texts(given) if given is not None else ""
     try:
         told = msgspec.json.decode(text or "{}", type=Meta)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Meta()
     return told if 0 <= told.first < _expert_rows.MOST_LAYERS and told.topk < 1024 else Meta()

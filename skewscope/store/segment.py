@@ -82,12 +82,18 @@ class Segment:
         self._file.close()
 
     def _groups(self) -> Iterator[Group]:
+        """Yield what each row group holds, by its names, which stand in a page: they have a checksum.
+
+        Statistics stand in the footer. Broken ones are an exception that pyarrow (26) lets end the process.
+        """
         about = self._file.metadata
         for number in range(about.num_row_groups):
-            group = about.row_group(number)
-            if group.num_rows:
-                known = group.column(0).statistics
-                yield Group(number, str(known.min), str(known.max), group.num_rows)
+            if rows := about.row_group(number).num_rows:
+                head = next(self._file.iter_batches(1, [number], ["metric"], use_threads=False), None)
+                if head is None:
+                    raise ValueError(f"row group {number} of {rows:,} rows has none")
+                names = sorted(head.column(0).dictionary.to_pylist())
+                yield Group(number, names[0], names[-1], rows)
 
     def rows(self, group: Group, metrics: Collection[str] | None = None) -> pd.DataFrame:
         """Return the windows of a row group, of all or of some metrics."""

@@ -29,8 +29,8 @@ def test_a_small_recording_is_read_whole(job):
 
 @pytest.mark.parametrize(
     "columns",
-    [{"step": -1}, {"step": 3, "op": "forward_compute"}],
-    ids=["steps-unknown", "operation-level"],
+    [{"step": -1}, {"step": [0, 1 << 30]}, {"step": 3, "op": "forward_compute"}],
+    ids=["steps-unknown", "steps-far-apart", "operation-level"],
 )
 def test_what_cannot_be_cut_is_read_whole(tmp_path, columns):
     rows = {"job": "job", "rank": [0, 1], "op": "kernel", "stream": 7, "start_ns": 10**18, "end_ns": 10**18 + 5}
@@ -38,3 +38,15 @@ def test_what_cannot_be_cut_is_read_whole(tmp_path, columns):
     calls = {"job": "job", "step": 3, "rank": [0, 1], "group": "0", "seq": 1, "op": "all_reduce", "blocking": True}
     frame("collectives", calls).to_parquet(tmp_path / "collectives.parquet", index=False)
     assert layout([tmp_path], 0) is None
+
+
+def test_no_broken_footer_ends_the_process(tmp_path):
+    path = tmp_path / "steps.parquet"
+    rows = {"job": "job", "step": [1, 2], "rank": 0, "phase": "step", "start_ns": 10**18, "end_ns": 10**18 + 5}
+    frame("steps", rows).to_parquet(path)
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    places = range(footer, min(len(whole) - 8, footer + 900), 3)
+    for place in places:  # the columns' types, statistics and places
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x15]) + whole[place + 1 :])
+        layout([tmp_path], 0)
