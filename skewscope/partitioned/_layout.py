@@ -138,7 +138,7 @@ def _groups(file: pq.ParquetFile) -> Iterable[Group]:
             continue
         ends = pc.min_max(steps).as_py()
         near = ends["max"] - ends["min"] < MOST_STEPS
-        yield Group(place, *((ends["min"], ends["max"]) if near else (-1, -1)), len(steps))
+        yield Group(place, ends["min"] if near else -1, ends["max"], len(steps))
 
 
 def _of_operations(pieces: Sequence[Piece]) -> bool:
