@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..attribution.whatif import is_operation_trace
+from ..mapping import Died, mapped
 from ..recording import Input
 from ..sources import files, is_parquet
 from ..sources.canonical_table import columns_of, table_of
@@ -19,6 +20,7 @@ from ..sources.canonical_table import columns_of, table_of
 STEPWISE = ("collectives", "ops", "steps")  # tables with a row for everything that a rank does
 LIMIT_ROWS = 5_000_000  # of these tables; a recording of more is analysed in parts
 MOST_STEPS = 1 << 22  # of one row group: of more, a time in nanoseconds say, nothing is known
+APART = 2  # workers, so that no task runs in this process
 PART_ROWS = 1_900_000  # about so many make one part: 1.3 GB of memory for each process
 
 
@@ -121,24 +123,49 @@ def _piece(path: Path) -> Piece | None:
             table = table_of(names, path.name.split(".", 1)[0])
             if table not in STEPWISE or "step" not in names:
                 return None
-            groups = tuple(_groups(file))
+            groups = _groups(path, file)
             return Piece(str(path), table, groups) if len(groups) == file.metadata.num_row_groups else None
     except (OSError, pa.ArrowException, ValueError):
         return None
 
 
-def _groups(file: pq.ParquetFile) -> Iterable[Group]:
-    """Yield the steps of each row group that has one in every row.
+def _groups(path: Path, file: pq.ParquetFile) -> tuple[Group, ...]:
+    """Return the row groups that have a step in every row.
 
-    Its pages are read: of broken statistics in the footer pyarrow (26) makes an exception that ends the process.
+    The steps themselves are read. The footer tells of them too, but of broken statistics in it pyarrow (26) makes an
+    exception that ends the process: where a page cannot be read, another process asks the footer.
     """
-    for place in range(file.metadata.num_row_groups):
-        steps = file.read_row_group(place, ["step"], use_threads=False).column(0)
-        if steps.null_count or not len(steps) or not pa.types.is_integer(steps.type):
-            continue
-        ends = pc.min_max(steps).as_py()
-        near = ends["max"] - ends["min"] < MOST_STEPS
-        yield Group(place, ends["min"] if near else -1, ends["max"], len(steps))
+    try:
+        found = [_span(file.read_row_group(place, ["step"], use_threads=False).column(0), place)
+                 for place in range(file.metadata.num_row_groups)]  # fmt: skip
+    except (OSError, pa.ArrowException):
+        with mapped(_in_footer, [path], APART) as results:
+            ((_, told),) = results
+        return () if isinstance(told, Died) else told
+    return tuple(group for group in found if group is not None)
+
+
+def _span(steps: pa.ChunkedArray, place: int) -> Group | None:
+    if steps.null_count or not len(steps) or not pa.types.is_integer(steps.type):
+        return None
+    ends = pc.min_max(steps).as_py()
+    return _near(place, ends["min"], ends["max"], len(steps))
+
+
+def _in_footer(path: Path) -> tuple[Group, ...]:
+    """Return what the statistics in the footer say of the row groups; may end the process."""
+    about = pq.read_metadata(path)
+    found = []
+    for place in range(about.num_row_groups):
+        group = about.row_group(place)
+        told = group.column(about.schema.names.index("step")).statistics
+        if told is not None and told.has_min_max and not told.null_count and isinstance(told.min, int):
+            found.append(_near(place, told.min, told.max, group.num_rows))
+    return tuple(found)
+
+
+def _near(place: int, first: int, last: int, rows: int) -> Group:
+    return Group(place, first if last - first < MOST_STEPS else -1, last, rows)
 
 
 def _of_operations(pieces: Sequence[Piece]) -> bool:
