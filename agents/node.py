@@ -30,6 +30,7 @@ RENDER_SHARE = 0.4  # of the interval: what is not there by then comes on the ne
 PATIENCE = 0.9  # of the interval: a driver call that takes longer is said to hang
 LOOP_STANDS_S = 30.0
 TIDY_AFTER_S = 3.0  # by then all is imported
+TIDY_EVERY_S = 300.0  # a job of many processes that has ended leaves free memory
 SWITCH_S = 0.0005  # so that a scrape does not wait for a collector that computes
 
 log = logging.getLogger("skewscope.agent")
@@ -120,7 +121,7 @@ class Node:
                 if self._reloading:
                     self._take_settings()
                 if time.monotonic() > tidy_s:
-                    tidy_s = float("inf")
+                    tidy_s = time.monotonic() + TIDY_EVERY_S
                     give_back()
                 due_s = max(due_s + self.settings.interval_s, time.monotonic() - self.settings.interval_s)
                 self._rest(until_s=due_s)

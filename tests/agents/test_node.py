@@ -104,6 +104,16 @@ def test_old_values_vanish_when_their_source_stops(started):
     assert value(node, "skewscope_series_dropped_total", reason="stale") == 1
 
 
+def test_free_memory_is_given_back_again_and_again(started, monkeypatch):
+    given = []
+    monkeypatch.setattr(node_module, "TIDY_AFTER_S", 0.0)
+    monkeypatch.setattr(node_module, "TIDY_EVERY_S", 0.3)
+    monkeypatch.setattr(node_module, "give_back", lambda: given.append(time.monotonic()))
+    started(good=fakes.Good)
+    until(lambda: len(given) == 3)
+    assert given[2] - given[0] > 0.5
+
+
 def test_settings_are_taken_anew_and_bad_ones_are_not(started, caplog):
     turns = iter(
         [
