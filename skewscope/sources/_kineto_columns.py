@@ -169,13 +169,16 @@ def times(values: Sequence[Any]) -> Array:
 def numbers(values: Sequence[Any]) -> Array:
     """Return integers, -1 for what is none. Shape [values], int64.
 
-    >>> numbers([3, "4", None, "x"]).tolist()
-    [3, 4, -1, -1]
+    >>> numbers([3, "4", None, "x"]).tolist(), numbers([[5]]).tolist()
+    ([3, 4, -1, -1], [-1])
     """
     try:
-        return np.array(values, dtype=np.int64)
+        found = np.array(values, dtype=np.int64)
     except (TypeError, ValueError, OverflowError):
-        return np.array([number(value) for value in values], dtype=np.int64)
+        found = None
+    if found is None or found.ndim != 1:  # equally long lists would be one array of two axes
+        found = np.array([number(value) for value in values], dtype=np.int64)
+    return found
 
 
 def number(value: object) -> int:

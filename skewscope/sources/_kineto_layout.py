@@ -85,7 +85,8 @@ class Scan:
 
     def has(self, place: Array, literal: bytes) -> Array:
         """Return whether `literal` stands at each place."""
-        same = np.ones(len(place), dtype=bool)
+        same = place + len(literal) <= len(self.text)
+        place = place if same.all() else np.where(same, place, 0)
         for at in range(0, len(literal), WORD):
             same &= _begins(self._word(place + at), literal[at : at + WORD])
         return same
