@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -61,6 +61,11 @@ def form(header: str) -> str:
         found = _columns(next(csv.reader([header.strip("\ufeff \r\n")]), []))
     except csv.Error:
         return ""
+    return _kind(found)
+
+
+def _kind(found: Collection[str]) -> str:
+    """Return what a table of these columns, by our names, is of; "" for no table of ours."""
     if not {"start", "end"} <= set(found) or "counter" in found:
         return ""
     if "name" in found:
@@ -77,6 +82,8 @@ def run(content: bytes, damage: str, path: Path, *, detail: bool) -> Run:
         raise Unreadable("not a CSV table of a profile of ROCm", "give kernel_trace.csv of rocprofv3")
     content, damage = ended(content, damage)
     table = _table(content)
+    if _kind(table.columns) != kind:
+        raise Unreadable("damaged CSV: the quotes in its first line do not match", COPY_AGAIN)
     start, end = _numbers(table, "start"), _numbers(table, "end")
     good = np.flatnonzero((start >= 0) & (end >= start))
     if not len(good):
