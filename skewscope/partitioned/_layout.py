@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,27 +102,44 @@ def layout(paths: Sequence[Path], limit_rows: int = -1) -> Layout | None:
     not exist.
     """
     found, refused = files(list(paths))
+    tables = {path: told for path in found if (told := _stepwise(path))}
+    rows: Counter[str] = Counter()
+    for table, count in tables.values():
+        rows[table] += count
+    if _is_small(rows, limit_rows):  # so that a small recording is not read twice
+        return None
     pieces, others = [], []
     for path in found:
-        piece = _piece(path)
+        piece = _piece(path, tables[path][0]) if path in tables else None
         others.append(path) if piece is None else pieces.append(piece)
     made = Layout(tuple(pieces), tuple(others), tuple(refused), tuple(map(str, found)))
-    if sum(made.rows.values()) <= (LIMIT_ROWS if limit_rows < 0 else limit_rows) or not made.rows.get("collectives"):
+    if _is_small(made.rows, limit_rows):
         return None
     known = all(group.first >= 0 for piece in pieces for group in piece.groups)
     return made if known and not _of_operations(pieces) else None
 
 
-def _piece(path: Path) -> Piece | None:
-    """Return the file as a piece, None where it is none of a stepwise table whose row groups tell their steps."""
+def _is_small(rows: Mapping[str, int], limit_rows: int) -> bool:
+    return sum(rows.values()) <= (LIMIT_ROWS if limit_rows < 0 else limit_rows) or not rows.get("collectives")
+
+
+def _stepwise(path: Path) -> tuple[str, int] | None:
+    """Return which stepwise table the file is of, and its rows; None for any other file."""
     if not is_parquet(path):
         return None
     try:
+        about = pq.read_metadata(path)
+        names = list(about.schema.to_arrow_schema().names)
+    except (OSError, pa.ArrowException, ValueError):
+        return None
+    table = table_of(names, path.name.split(".", 1)[0])
+    return (table, about.num_rows) if table in STEPWISE and "step" in names else None
+
+
+def _piece(path: Path, table: str) -> Piece | None:
+    """Return the file as a piece, None where not all of its row groups tell their steps."""
+    try:
         with pq.ParquetFile(path) as file:
-            names = list(file.schema_arrow.names)
-            table = table_of(names, path.name.split(".", 1)[0])
-            if table not in STEPWISE or "step" not in names:
-                return None
             groups = _groups(path, file)
             return Piece(str(path), table, groups) if len(groups) == file.metadata.num_row_groups else None
     except (OSError, pa.ArrowException, ValueError):
