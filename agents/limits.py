@@ -17,16 +17,6 @@ def stay_small() -> None:
             libc.mallopt(parameter, value)
 
 
-def give_back() -> None:
-    """Collect garbage once and give free pages of the heap back: importing leaves many."""
-    import gc
-
-    gc.collect()
-    libc = _libc()
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-
-
 def _libc() -> object:
     import ctypes
 

@@ -13,13 +13,14 @@ from dataclasses import replace
 
 from skewscope.catalogue import Room
 from skewscope.errors import SkewscopeError
+from skewscope.memory import give_back
 from skewscope.web.server import Server
 
 from . import self_metrics
 from .crew import Outcome, collectors, process_of
 from .exposition import Block
 from .lanes import Lane, ThreadLane
-from .limits import give_back, raise_descriptor_limit, stay_small
+from .limits import raise_descriptor_limit, stay_small
 from .nvml_lane import PASSING, NvmlLane
 from .pages import Pages
 from .schedule import Watched

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from skewscope.contracts import Place
+from skewscope.memory import give_back
 
 from .crew import EMPTY, Crew, Outcome, collectors
 from .exposition import MOST_SERIES, Block
-from .limits import give_back, stay_small
+from .limits import stay_small
 
 LENGTHS = struct.Struct("<II")
 CALLING = struct.Struct("<qi32s")  # start (monotonic ns, 0 between calls), slot (-1 no GPU in particular), call

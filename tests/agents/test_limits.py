@@ -23,7 +23,5 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed():
 
 def test_memory_is_asked_for_without_harm_and_where_there_is_no_glibc(monkeypatch):
     limits.stay_small()
-    limits.give_back()
     monkeypatch.setattr(limits, "_libc", object)
     limits.stay_small()
-    limits.give_back()
