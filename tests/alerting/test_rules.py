@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 
 import pytest
 import yaml
@@ -22,6 +23,12 @@ needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promto
 needs_amtool = pytest.mark.skipif(not shutil.which("amtool"), reason="amtool is not installed")
 needs_vmalert = pytest.mark.skipif(not shutil.which("vmalert"), reason="vmalert is not installed")
 WHOLE = suite()
+NONE = dataclasses.replace(WHOLE, causes=(), findings=())
+ALONE = {
+    "recorded": NONE,
+    **{told[1].name: dataclasses.replace(NONE, causes=(told,)) for told in WHOLE.causes},
+    **{one.alert.name: dataclasses.replace(NONE, findings=(one,), recorded=()) for one in WHOLE.findings},
+}
 SERIES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 KNOWN = {f"{metric.name}{end}" for metric in METRICS for end in ("", *SERIES.get(metric.kind, ()))}
 NUMBER = re.compile(r"((?:>=|<=|>|<) )(-?[\d.]+(?:e[+-]?\d+)?)(?![\w.])")
@@ -84,11 +91,25 @@ def test_promtool_takes_the_rules(written, name):
     assert promtool.check_rules([folder / name]) == ""
 
 
+def test_the_files_are_those_of_the_single_alerts():
+    rules, tests = defaultdict(list), defaultdict(list)
+    for found in ALONE.values():
+        name = list(found.tests)[-1]
+        rules[name] += found.rules()[name]["groups"][0]["rules"]
+        tests[name] += found.tests[name]["tests"]
+    assert WHOLE.rules() == {name: {"groups": [{"name": name, "rules": rules[name]}]} for name in WHOLE.rules()}
+    assert {name: document["tests"] for name, document in WHOLE.tests.items()} == tests
+
+
+# One alert after the other: promtool evaluates each rule of a file in each of its tests.
 @needs_promtool
-@pytest.mark.parametrize("name", list(WHOLE.rules()))
-def test_promtool_finds_them_right(written, name):
-    folder, _ = written
-    assert promtool.test_rules(folder / f"{name}.test.yml") == ""
+@pytest.mark.parametrize("alone", ALONE.values(), ids=ALONE)
+def test_promtool_finds_them_right(tmp_path, alone):
+    for name, document in alone.rules().items():
+        (tmp_path / f"{name}.rules.yml").write_text(dumped(document))
+    name, document = list(alone.tests.items())[-1]
+    (tmp_path / f"{name}.test.yml").write_text(dumped(document))
+    assert promtool.test_rules(tmp_path / f"{name}.test.yml") == ""
 
 
 @needs_promtool
@@ -123,7 +144,6 @@ def test_a_broken_threshold_is_noticed(tmp_path, condition, factor):
     write(tmp_path, found)
     bad = dataclasses.replace(found, causes=((category, dataclasses.replace(alert, expr=wrong)),))
     name = f"{CAUSES}-{category}"
-    assert promtool.test_rules(tmp_path / f"{name}.test.yml") == ""
     (tmp_path / f"{name}.rules.yml").write_text(dumped(bad.rules()[name]))
     assert "FAILED" in promtool.test_rules(tmp_path / f"{name}.test.yml")
 

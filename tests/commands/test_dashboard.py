@@ -133,9 +133,12 @@ def test_who_is_told_its_address_can_end_it_at_once(number):
         def stop(self):
             self.ended = True
 
-    before, served = signal.getsignal(signal.SIGTERM), Served()
+    before = [(one, signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM)]
+    served = Served()
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs behind them ignore it
         assert dashboard.serve(served, lambda _: signal.raise_signal(number)) == 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before:
+            signal.signal(one, handler)
     assert served.ended
