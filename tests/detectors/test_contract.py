@@ -26,6 +26,14 @@ def copies(world):
     return {name: table.copy(deep=True) for name, table in world.tables.items() if len(table)}
 
 
+@pytest.fixture(scope="module", params=ROOMS)
+def looked(request):
+    """Return a room's name, its detector and, for each of its worlds, the world, a copy of its tables and findings."""
+    detector = room("detectors", request.param).load()
+    worlds = [(world, copies(world), findings(detector, world)) for world in detector.cases()]
+    return request.param, detector, worlds
+
+
 @pytest.mark.parametrize("name", ROOMS)
 def test_the_page_has_a_first_line_and_its_sections(name):
     first, _, rest = room("detectors", name).page().partition("\n")
@@ -79,18 +87,16 @@ def test_the_alert_is_written_from_the_thresholds(name):
     assert changed.alert().expr != rule.expr, f"{name}: the alert does not follow the thresholds"
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_worlds_give_exactly_the_expected_subjects(name):
-    detector = room("detectors", name).load()
-    worlds = list(detector.cases())
+def test_worlds_give_exactly_the_expected_subjects(looked):
+    name, _, judged = looked
+    worlds = [world for world, _, _ in judged]
     assert len(worlds) >= 3
     assert any(not world.expect for world in worlds), f"{name}: no quiet world"
     assert sum(not world.expect for world in worlds) >= 2, f"{name}: no near miss beside the quiet world"
     assert any(world.expect for world in worlds), f"{name}: no world shows the condition"
     assert len({world.name for world in worlds}) == len(worlds)
-    for world in worlds:
+    for world, _, found in judged:
         assert isinstance(world, World)
-        found = findings(detector, world)
         assert {one.subject.id for one in found} == set(world.expect), f"{name} in world {world.name}"
         for one in found:
             assert isinstance(one, Finding)
@@ -102,12 +108,10 @@ def test_worlds_give_exactly_the_expected_subjects(name):
             assert re.search(r"\d", one.summary), f"{name}: the summary has no number"
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_detecting_is_pure(name):
-    detector = room("detectors", name).load()
-    for world in detector.cases():
-        before = copies(world)
-        assert repr(findings(detector, world)) == repr(findings(detector, world))
+def test_detecting_is_pure(looked):
+    _, detector, worlds = looked
+    for world, before, found in worlds:
+        assert repr(findings(detector, world)) == repr(found)
         for table, frame in before.items():
             assert frame.equals(world.tables[table]), table
 
@@ -119,9 +123,8 @@ def test_empty_tables_are_silent(name):
     assert list(detector.detect({table: empty(table) for table in tables.names()})) == []
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_only_the_needed_tables_are_read(name):
-    detector = room("detectors", name).load()
-    for world in detector.cases():
+def test_only_the_needed_tables_are_read(looked):
+    _, detector, worlds = looked
+    for world, _, _ in worlds:
         needed = {table: world.tables[table] for table in detector.needs}
         assert {one.subject.id for one in detector.detect(needed)} == set(world.expect)
