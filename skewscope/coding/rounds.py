@@ -18,6 +18,7 @@ from .response import Response
 Array = np.ndarray[Any, Any]
 WAIT_OUT = ("all", "min")
 ACCEPT = ("model", "feasible")
+AT_ONCE = 1 << 18  # deadlines looked at in one go, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,19 @@ class Clock:
         deadline = (1 + mus) * (self.shift + self.factor * first[:, None])
         latest = self.shift + self.factor * rounds.sorted_s[:, -1:]
         self._deadline_s, self._latest_s = deadline, latest
-        self.beyond = np.stack([self._count(row, deadline[row]) for row in range(len(first))])[self.row]
+        rows = max(1, AT_ONCE // max(1, len(loads)))
+        late = [self._late(slice(start, start + rows)) for start in range(0, len(first), rows)]
+        self.beyond = np.concatenate(late)[self.row]
 
-    def _count(self, row: int, deadline: Array) -> Array:
-        """Return how many of a row's workers need longer than `deadline` [candidates], as computed at their load."""
-        times = self.sorted_s[row]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            wanted = np.where(self.factor > 0, (deadline - self.shift) / self.factor, np.inf)
-        found = np.searchsorted(times, wanted, side="right")
-        for _ in range(2):  # dividing rounds, so the neighbours are compared as a simulation without sorting would
-            after = np.minimum(found, self.workers - 1)
-            found = found + ((found < self.workers) & (self.shift + self.factor * times[after] <= deadline))
-            before = np.maximum(found - 1, 0)
-            found = found - ((found > 0) & (self.shift + self.factor * times[before] > deadline))
+    def _late(self, rows: slice) -> Array:
+        """Return how many workers of `rows` need longer than the deadline [rows, candidates], by bisection."""
+        times, deadline = self.sorted_s[rows], self._deadline_s[rows]
+        found = np.zeros(deadline.shape, dtype=np.int64)
+        for bit in reversed(range(self.workers.bit_length())):
+            more = found + (1 << bit)
+            last = np.take_along_axis(times, np.minimum(more, self.workers) - 1, axis=1)
+            in_time = (more <= self.workers) & (self.shift + self.factor * last <= deadline)
+            found = np.where(in_time, more, found)
         return np.asarray(self.workers - found)
 
     def only(self, cut: slice) -> Clock:
