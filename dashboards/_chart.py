@@ -50,12 +50,14 @@ def scale(largest_s: float) -> tuple[str, float]:
 
 def layout(figure: go.Figure, x: str, y: str, **more: Any) -> go.Figure:  # noqa: ANN401 - plotly's own keywords
     """Give a figure its axis titles and the house look; colours of text and ground follow the reader's theme."""
-    figure.update_layout(
-        template="none", margin={"l": 70, "r": 20, "t": 40, "b": 56}, height=380, hoverlabel={"namelength": -1},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, **more,
-    )  # fmt: skip
-    figure.update_xaxes(title={"text": x}, automargin=True)
-    figure.update_yaxes(title={"text": y, "standoff": 8}, automargin=True)  # else long labels reach it
+    had = figure.layout.to_plotly_json()
+    titles = {"x": {"text": x}, "y": {"text": y, "standoff": 8}}  # else long labels reach the title
+    axes = [name for name in ("xaxis", "yaxis", *had) if name[1:].startswith("axis")]
+    figure.layout = {  # whole, as an update of any part costs plotly more than that
+        **had, "template": "none", "margin": {"l": 70, "r": 20, "t": 40, "b": 56}, "height": 380,
+        "hoverlabel": {"namelength": -1}, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        **more, **{name: {**had.get(name, {}), "title": titles[name[0]], "automargin": True} for name in axes},
+    }  # fmt: skip
     return figure
 
 

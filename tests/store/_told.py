@@ -23,6 +23,11 @@ def window(number, series=SERIES):
     })  # fmt: skip
 
 
+def in_words(table):
+    """Return a table with text where it has categories; pandas compares unlike categories one element at a time."""
+    return table.assign(**{name: table[name].astype(str) for name in table.columns[table.dtypes == "category"]})
+
+
 def numbers_of(table):
     """Return the numbers of the windows in a table; raises where one of them is not as it was told."""
     found = sorted(set((table["t_ns"] // STEP_NS).tolist()))
