@@ -104,6 +104,7 @@ clean:
 	@echo "Installing into $(@D) (a few minutes the first time) ..."
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install $(PIP_FLAGS) -e '.[$(EXTRA)]'
+	@[ $(EXTRA) != test ] || $(@D)/bin/python -m compileall -qq -j 2 -x '/tests?/' $(@D)/lib || true  # once, not in each worker
 	@touch $@
 
 check-python:
