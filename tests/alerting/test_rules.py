@@ -6,14 +6,13 @@ import dataclasses
 import re
 import shutil
 import subprocess
-from collections import defaultdict
 
 import pytest
 import yaml
 
 from skewscope.alerting import promtool, recording
 from skewscope.alerting.alert import reads
-from skewscope.alerting.suite import CAUSES, FINDINGS, custom_resource, suite
+from skewscope.alerting.suite import CAUSES, FINDINGS, RECORDING, custom_resource, suite
 from skewscope.alerting.text import dumped
 from skewscope.alerting.writing import ROUTES, check, files
 from skewscope.catalogue import rooms
@@ -23,11 +22,9 @@ needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promto
 needs_amtool = pytest.mark.skipif(not shutil.which("amtool"), reason="amtool is not installed")
 needs_vmalert = pytest.mark.skipif(not shutil.which("vmalert"), reason="vmalert is not installed")
 WHOLE = suite()
-NONE = dataclasses.replace(WHOLE, causes=(), findings=())
-ALONE = {
-    "recorded": NONE,
-    **{told[1].name: dataclasses.replace(NONE, causes=(told,)) for told in WHOLE.causes},
-    **{one.alert.name: dataclasses.replace(NONE, findings=(one,), recorded=()) for one in WHOLE.findings},
+RULES = WHOLE.rules()
+FILES = {
+    rule.get("alert", "recorded"): name for name, document in RULES.items() for rule in document["groups"][0]["rules"]
 }
 SERIES = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 KNOWN = {f"{metric.name}{end}" for metric in METRICS for end in ("", *SERIES.get(metric.kind, ()))}
@@ -91,24 +88,25 @@ def test_promtool_takes_the_rules(written, name):
     assert promtool.check_rules([folder / name]) == ""
 
 
-def test_the_files_are_those_of_the_single_alerts():
-    rules, tests = defaultdict(list), defaultdict(list)
-    for found in ALONE.values():
-        name = list(found.tests)[-1]
-        rules[name] += found.rules()[name]["groups"][0]["rules"]
-        tests[name] += found.tests[name]["tests"]
-    assert WHOLE.rules() == {name: {"groups": [{"name": name, "rules": rules[name]}]} for name in WHOLE.rules()}
-    assert {name: document["tests"] for name, document in WHOLE.tests.items()} == tests
+def test_each_file_tests_its_own_alerts_alone():
+    for name, document in WHOLE.tests.items():
+        tested = {test["name"].partition(":")[0] for test in document["tests"]}
+        assert name == RECORDING or tested == {alert for alert, file in FILES.items() if file == name}
 
 
 # One alert after the other: promtool evaluates each rule of a file in each of its tests.
 @needs_promtool
-@pytest.mark.parametrize("alone", ALONE.values(), ids=ALONE)
-def test_promtool_finds_them_right(tmp_path, alone):
-    for name, document in alone.rules().items():
-        (tmp_path / f"{name}.rules.yml").write_text(dumped(document))
-    name, document = list(alone.tests.items())[-1]
-    (tmp_path / f"{name}.test.yml").write_text(dumped(document))
+@pytest.mark.parametrize("alert", FILES)
+def test_promtool_finds_them_right(tmp_path, alert):
+    name = FILES[alert]
+    whole = WHOLE.tests[name]
+    for file in whole["rule_files"]:
+        (group,) = RULES[file.removesuffix(".rules.yml")]["groups"]
+        mine = [rule for rule in group["rules"] if rule.get("alert", alert) == alert]
+        (tmp_path / file).write_text(dumped({"groups": [{**group, "rules": mine}]}))
+    tests = [test for test in whole["tests"] if alert == "recorded" or test["name"].startswith(f"{alert}: ")]
+    assert tests
+    (tmp_path / f"{name}.test.yml").write_text(dumped({**whole, "tests": tests}))
     assert promtool.test_rules(tmp_path / f"{name}.test.yml") == ""
 
 
