@@ -76,9 +76,13 @@ MOVES = {
 
 
 def plan(condition, **more):
-    fabric = "infiniband" if condition in ("ib-credit-starvation", "nic-phy-degraded") else "roce"
     fault = {"condition": condition, "onset": 0.4, **more}
-    return parse({"fleet": {"fabric": fabric}, "jobs": [job(condition)], "faults": [fault]}, "test")
+    return parse({**without(condition), "faults": [fault]}, "test")
+
+
+def without(condition):
+    fabric = "infiniband" if condition in ("ib-credit-starvation", "nic-phy-degraded") else "roce"
+    return {"fleet": {"fabric": fabric}, "jobs": [job(condition)]}
 
 
 def job(condition):
@@ -151,11 +155,6 @@ def test_the_struck_device_shows_it(condition, seed):
     usual = simulated(json.dumps(without(condition)), seed)
     here = [value(one, metric, labels, fault) for one in (made, usual)]
     assert sign * (here[0] - here[1]) > 0.03 * abs(here[1]), here
-
-
-def without(condition):
-    fabric = "infiniband" if condition in ("ib-credit-starvation", "nic-phy-degraded") else "roce"
-    return {"fleet": {"fabric": fabric}, "jobs": [job(condition)]}
 
 
 @cache

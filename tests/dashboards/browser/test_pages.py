@@ -10,7 +10,7 @@ VIEWS = ("compute-slow", "gpu-hw-slowdown", "nothing")
 PAGES = tuple(room.id for room in rooms("dashboards.pages"))
 NARROW = ("overview", "ranks")  # kept as pictures too
 SEVERE = ("serious", "critical")
-AXE = {"resultTypes": ["violations"]}  # what passes need not be written down: three times as quick
+AXE = {"resultTypes": ["violations"]}  # what passes need not be written down: two to three times as quick
 FAULTS = """() => {
   const told = [], all = (what) => [...document.querySelectorAll(what)];
   const seen = (one) => one.getClientRects().length > 0;
