@@ -61,6 +61,8 @@ def answered(program, path: str) -> float:
 def besieged(program, path: str) -> str:
     """Return what was seen of a listener with hundreds of slow clients."""
     ready(program)
+    # `watch` is alive before its first window, but has nothing to tell until then.
+    holds(P.until(lambda: P.get(P.base(program) + path), 30.0, 0.1), program.log.read_text())
     port = int(program.url.split(":")[2].partition("/")[0])
     try:
         with faults.Loris(("127.0.0.1", port)) as slow:
