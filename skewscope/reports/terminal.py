@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"S1": "bold red", "S2": "red", "S3": "yellow", "S4": "cyan"}
 MANY = 12  # rows of a list before it is cut, with a line that says so
+WHOLE = 48  # columns; a file's name of this length or less is never folded
 
 Found = Mapping[str, Any]
 
@@ -32,7 +34,7 @@ def page(document: Mapping[str, Any], ranks: pd.DataFrame | None = None) -> Rend
         *(part for one in document.get("moe", ()) for part in _section(experts.title(one), experts.body(one))),
         *_section("What to do next", _advice(document["findings"], document["recommendations"])),
         *_section("Context, and what cannot be decided", _undecided(document)),
-        *_section("Inputs with problems", _problems(document["inputs"])),
+        *_problems(document["inputs"]),
     ]
     return Group(*parts)
 
@@ -166,11 +168,22 @@ def _undecided(document: Mapping[str, Any]) -> RenderableType | None:
     return _cut(Group(*(Text(f"- {line}") for line in said[:MANY])), len(said), "remarks; --json has all")
 
 
-def _problems(inputs: Sequence[Found]) -> RenderableType | None:
+def _problems(inputs: Sequence[Found]) -> Iterable[RenderableType]:
     bad = [item for item in inputs if item["status"] != "ok"]
     if not bad:
-        return None
-    grid = _grid("Status", "File", "Reason", fold={"File": 16, "Reason": 16})
-    for item in bad[:MANY]:
-        grid.add_row(item["status"], Text(clean(item["path"])), Text(clean(item["error"] or "no reason given")))
-    return _cut(grid, len(bad), "files with problems; --json has all")
+        return []
+    shown = [(item["status"], clean(item["path"]), clean(item["error"] or "no reason given")) for item in bad[:MANY]]
+    folder = _common_folder([path for _, path, _ in shown])
+    names = [path.removeprefix(folder) for _, path, _ in shown]
+    # a name in two pieces is found by no search
+    grid = _grid("Status", "File", "Reason", fold={"File": min(max(map(len, names)), WHOLE), "Reason": 16})
+    for (status, _, reason), name in zip(shown, names, strict=True):
+        grid.add_row(status, Text(name), Text(reason))
+    title = f"Inputs with problems in {folder}" if folder else "Inputs with problems"
+    return _section(title, _cut(grid, len(bad), "files with problems; --json has all"))
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """Return the folder that all paths lie in, with its last '/'; a missing rank's "path" is a word without any."""
+    folder, slash, _ = os.path.commonprefix([path for path in paths if "/" in path]).rpartition("/")
+    return f"{folder}{slash}"

@@ -31,7 +31,7 @@ KNOWN = {f"{metric.name}{end}" for metric in METRICS for end in ("", *SERIES.get
 NUMBER = re.compile(r"((?:>=|<=|>|<) )(-?[\d.]+(?:e[+-]?\d+)?)(?![\w.])")
 
 
-def tests_of(alert):
+def cases_of(alert):
     """Return the tests of an alert, or of the recorded series, in the file that is written."""
     tests = WHOLE.tests[FILES[alert]]["tests"]
     return [test for test in tests if alert == "recorded" or test["name"].startswith(f"{alert}: ")]
@@ -110,8 +110,8 @@ def test_promtool_finds_them_right(tmp_path, alert):
         (group,) = RULES[file.removesuffix(".rules.yml")]["groups"]
         mine = [rule for rule in group["rules"] if rule.get("alert", alert) == alert]
         (tmp_path / file).write_text(dumped({"groups": [{**group, "rules": mine}]}))
-    assert tests_of(alert)
-    (tmp_path / f"{name}.test.yml").write_text(dumped({**whole, "tests": tests_of(alert)}))
+    assert cases_of(alert)
+    (tmp_path / f"{name}.test.yml").write_text(dumped({**whole, "tests": cases_of(alert)}))
     assert promtool.test_rules(tmp_path / f"{name}.test.yml") == ""
 
 
@@ -147,7 +147,7 @@ def test_a_broken_threshold_is_noticed(tmp_path, condition, factor):
     write(tmp_path, found)
     bad = dataclasses.replace(found, causes=((category, dataclasses.replace(alert, expr=wrong)),))
     name = f"{CAUSES}-{category}"
-    assert found.tests[name]["tests"] == tests_of(alert.name), "others than those that promtool finds right"
+    assert found.tests[name]["tests"] == cases_of(alert.name), "others than those that promtool finds right"
     (tmp_path / f"{name}.rules.yml").write_text(dumped(bad.rules()[name]))
     assert "FAILED" in promtool.test_rules(tmp_path / f"{name}.test.yml")
 

@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from skewscope.contracts import Reading
 from skewscope.reports.document import document
 from skewscope.reports.rank_table import rank_table
-from skewscope.reports.terminal import page
+from skewscope.reports.terminal import _common_folder, page
 
 rich_console = pytest.importorskip("rich.console")
 
@@ -61,3 +62,32 @@ def test_who_and_what_are_never_squeezed_out(make_world, width):
     said = printed(make_world(host="a-rather-long-host-name-{}"), width).split("Findings")[1].split("Ranks with")[0]
     letters = "".join(said.split())
     assert "Who" in said and "rank5" in letters and "culprit" in said and "375 ms" in said
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_bad_file_of_a_deep_folder_is_told_with_its_name_in_one_piece(make_world, width):
+    deep = "/scratch/" + "an-experiment-with-a-long-name/" * 4
+    names = ("fr_rank0.json.gz", "sub/node17_4711.1712345678901.pt.trace.json.gz")
+    bad = tuple(Reading(deep + name, "", status="unreadable", error="empty file") for name in names)
+    gone = Reading("(missing) rank 1", "", 1, status="unreadable", error="no recording of rank 1")
+    world = make_world()
+    said = printed(replace(world, recording=replace(world.recording, inputs=(*bad, gone))), width)
+    listed = said[said.index("Inputs with problems in") :]
+    assert listed.replace("\n", "").count(deep) == listed.count("/scratch/") == 1
+    assert all(name in listed for name in (*names, "(missing) rank 1"))
+
+
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        (["/runs/7/a.json", "/runs/7/b/c.json"], "/runs/7/"),
+        (["/runs/7/alone.json"], "/runs/7/"),
+        (["/runs/71/a", "/runs/72/a"], "/runs/"),
+        (["s3://bucket/run/a", "(missing) rank 1"], "s3://bucket/run/"),
+        (["/a", "/b"], "/"),
+        (["here.json", "(missing) rank 1"], ""),
+        (["traces/a", "/other/a"], ""),
+    ],
+)
+def test_common_folder_is_whole(paths, folder):
+    assert _common_folder(paths) == folder
