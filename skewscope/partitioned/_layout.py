@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ STEPWISE = ("collectives", "ops", "steps")  # tables with a row for everything t
 LIMIT_ROWS = 5_000_000  # of these tables; a recording of more is analysed in parts
 MOST_STEPS = 1 << 22  # of one row group: of more, a time in nanoseconds say, nothing is known
 APART = 2  # workers, so that no task runs in this process
+STDERR = 2
 PART_ROWS = 1_900_000  # about so many make one part: 1.3 GB of memory for each process
 
 
@@ -170,7 +172,9 @@ def _span(steps: pa.ChunkedArray, place: int) -> Group | None:
 
 
 def _in_footer(path: Path) -> tuple[Group, ...]:
-    """Return what the statistics in the footer say of the row groups; may end the process."""
+    """Return what the statistics in the footer say of the row groups; may end the process, without a word."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), STDERR)
     about = pq.read_metadata(path)
     found = []
     for place in range(about.num_row_groups):

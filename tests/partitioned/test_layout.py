@@ -41,7 +41,7 @@ def test_what_cannot_be_cut_is_read_whole(tmp_path, columns):
     assert layout([tmp_path], 0) is None
 
 
-def test_no_broken_footer_ends_the_process(tmp_path):
+def test_no_broken_footer_ends_the_process_or_speaks_past_us(tmp_path, capfd):
     path = tmp_path / "steps.parquet"
     rows = {"job": "job", "step": [1, 2], "rank": 0, "phase": "step", "start_ns": 10**18, "end_ns": 10**18 + 5}
     frame("steps", rows).to_parquet(path)
@@ -53,3 +53,4 @@ def test_no_broken_footer_ends_the_process(tmp_path):
     for place in places:  # the columns' types, statistics and places
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x15]) + whole[place + 1 :])
         layout([tmp_path], 0)
+    assert capfd.readouterr().err == ""
