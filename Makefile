@@ -5,9 +5,10 @@
 # make soak    agent, service and dashboard for two hours: does memory grow, is a window missed
 # make fuzz    damaged inputs for every parser, new ones with FUZZ_FLAGS="--seed 7"; see tests/fuzz
 # make matrix  every part with every fault around it, as a table of outcomes; five minutes
+# make pictures  take the pictures of the documentation anew, with Chromium
 # make docs    the documentation as a site, in build/site
 # make dist    what is released, in dist/: wheel, source archive, bill of materials, checksums; the same bytes each time
-# make newcomer  all that the tutorial and the how-tos tell to type, in a fresh copy and environment
+# make newcomer  all that README, tutorial and how-tos tell to type, in a fresh copy and environment
 # make coverage the tests again, with coverage of 90 % at least; it takes twice as long
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -22,7 +23,7 @@ TEST = .venv-test/bin
 export PIP_NO_INPUT = 1
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of commands are started, and each would compile all that it imports
 
-.PHONY: demo test coverage lint style types faults fuzz soak matrix newcomer docs dist bench derived clean check-python tools $(TOOLS)
+.PHONY: demo test coverage lint style types faults fuzz soak matrix newcomer docs pictures dist bench derived clean check-python tools $(TOOLS)
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed
@@ -67,15 +68,18 @@ docs: site-tools .venv-test/.installed
 	$(TEST)/python docs/make_reference.py
 	mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
+pictures: browser .venv-test/.installed
+	$(TEST)/python docs/make_pictures.py
+
 dist: .venv-test/.installed
 	rm -rf dist
 	$(TEST)/python docs/make_dist.py
 
-newcomer: .venv-test/.installed
+newcomer: .venv-test/.installed prometheus slurm
 	rm -rf build/newcomer
 	git clone --quiet . build/newcomer
-	$(PYTHON) -m venv build/newcomer/.venv
-	build/newcomer/.venv/bin/python -m pip install $(PIP_FLAGS) 'build/newcomer[all]'
+	@start=$$(date +%s); $(MAKE) -C build/newcomer demo DEMO_FLAGS=--no-open && \
+	echo "$$(($$(date +%s) - start)) s  make demo, from nothing"
 	SKEWSCOPE_NEWCOMER_BIN=$(CURDIR)/build/newcomer/.venv/bin $(TEST)/python -m pytest -m newcomer tests/newcomer $(PYTEST_FLAGS)
 
 soak: .venv-test/.installed

@@ -70,13 +70,14 @@ def _parsed(words: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentPars
     named = [word for word in words if _parser.named(word)]
     parser = _parser.build(_parser.named(words[0]) if words else "", nested=bool(named))
     try:
-        _settings.apply(parser, _parser.commands(parser), words, os.environ)
+        before = _settings.apply(parser, _parser.commands(parser), words, os.environ)
     except UsageError:  # a settings file may speak of other commands too
         parser = _parser.build()
-        _settings.apply(parser, _parser.commands(parser), words, os.environ)
+        before = _settings.apply(parser, _parser.commands(parser), words, os.environ)
     args, strange = parser.parse_known_args(words)
     if strange:
         parser.error(_usage.unrecognized(strange, _settings.flags(parser, _parser.commands(parser), words)))
+    _settings.give_way(args, words, before)
     return args, parser
 
 

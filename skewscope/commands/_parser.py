@@ -19,7 +19,8 @@ Examples:
   skewscope conditions                    what can be found, and how"""
 
 MORE = """`skewscope COMMAND --help` explains one command, with examples.
-Settings come from flags, then SKEWSCOPE_* variables (SKEWSCOPE_WORKERS=4), then --config FILE (TOML).
+Settings come from flags, then SKEWSCOPE_* variables (SKEWSCOPE_WORKERS=4), then --config FILE (TOML). Where a command
+reads one source, the one that a flag names beats a setting that names another.
 Exit codes: 0 done, 1 a finding at or above --fail-on (or a failure), 2 wrong usage, 3 nothing readable,
 130 interrupted."""
 

@@ -19,10 +19,13 @@ Parsers = Mapping[str, argparse.ArgumentParser]
 Actions = dict[str, argparse.Action]
 
 
-def apply(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[str], environ: Mapping[str, str]) -> None:
+def apply(
+    parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[str], environ: Mapping[str, str]
+) -> dict[str, Any]:
     """Give the parsers their defaults from the file that `--config` names and from SKEWSCOPE_* variables.
 
-    Raises UsageError naming the key, and near names, for a setting that does not exist or does not fit.
+    Returns by key what the settings took the place of. Raises UsageError naming the key, and near names, for a setting
+    that does not exist or does not fit.
     """
     chosen = _chosen(words, commands)
     shared = _actions(parser)
@@ -30,13 +33,35 @@ def apply(parser: argparse.ArgumentParser, commands: Parsers, words: Sequence[st
     path = _config_path(words, environ)
     layers = list(_from_file(path, shared, own, chosen)) if path else []
     layers += _from_environment(environ, shared, own.get(chosen, {}))
+    before: dict[str, Any] = {}
     for origin, key, value in layers:
+        before.setdefault(key, (commands[chosen] if key not in shared else parser).get_default(key))
         if key in shared:
             parser.set_defaults(**{key: _converted(shared[key], value, origin)})
         else:
             action = own[chosen][key]
             action.required = False
             commands[chosen].set_defaults(**{key: _converted(action, value, origin)})
+    return before
+
+
+def give_way(args: argparse.Namespace, words: Sequence[str], before: Mapping[str, Any]) -> None:
+    """Take settings back that do not go together with what the words name.
+
+    `args.alternatives` are groups of keys, of which a command takes one: `dashboard --report` is no mistake where
+    SKEWSCOPE_PROMETHEUS is set. `before` is what `apply` returned.
+    """
+    groups = [set(group) for group in getattr(args, "alternatives", ())]
+    flags = {word.partition("=")[0] for word in _own(words)}
+    told = {
+        key for group in groups for key in group if getattr(args, key) and (key not in before or f"--{key}" in flags)
+    }
+    if not told:
+        return
+    kept: set[str] = set().union(*(group for group in groups if group & told))
+    for key in set().union(*groups) - kept:
+        if key in before:
+            setattr(args, key, before[key])
 
 
 def complaints(path: str, parser: argparse.ArgumentParser, commands: Parsers) -> list[str]:
@@ -106,9 +131,14 @@ def _actions(parser: argparse.ArgumentParser) -> Actions:
     return {action.dest: action for action in parser._actions if action.option_strings and action.dest not in NEVER}
 
 
+def _own(words: Sequence[str]) -> Sequence[str]:
+    """Return the words before "--": what stands behind is of another program."""
+    return words[: words.index("--")] if "--" in words else words
+
+
 def _config_path(words: Sequence[str], environ: Mapping[str, str]) -> str:
     found = environ.get(f"{PREFIX}CONFIG", "")
-    own = words[: words.index("--")] if "--" in words else words  # what stands behind is of another program
+    own = _own(words)
     for word, after in zip(own, [*own[1:], ""], strict=False):
         if word == "--config":
             found = after

@@ -49,6 +49,7 @@ class Dashboard:
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         add = parser.add_argument
+        parser.set_defaults(alternatives=(("paths",), ("report",), ("store", "watch"), ("prometheus", "watch")))
         add("paths", nargs="*", metavar="PATH", help="recordings: files or folders")
         add("--report", metavar="FILE", type=Path, help="report.json or the folder that `analyze --out` wrote")
         add("--store", metavar="DIR", type=Path, help="the store of a `skewscope watch`")

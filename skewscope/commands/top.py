@@ -53,6 +53,7 @@ class Top:
         add("--sort", metavar="COLUMN", default="", help="rank, node, gpu, util, power, temp, step, work, wait, ...")
         add("--filter", metavar="TEXT", default="", help="only rows that hold this in a name")
         _access.flags(parser, "the source")
+        parser.set_defaults(alternatives=(("watch", "scrape"), ("spool",)))
 
     def run(self, args: argparse.Namespace) -> int:
         """Show until told to end."""

@@ -41,6 +41,7 @@ class Watch:
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         add = parser.add_argument
+        parser.set_defaults(alternatives=(("prometheus",), ("scrape",)))
         add("--prometheus", metavar="URL", help="Prometheus, VictoriaMetrics, Thanos or Mimir")
         add("--scrape", metavar="HOST:PORT,...", type=_listed, default=(), help="ask these agents; @FILE names a list")
         add("--scrape-interval", metavar="S", type=float, default=15.0, help="between two pages (default 15)")

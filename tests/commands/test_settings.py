@@ -1,4 +1,5 @@
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,10 @@ from skewscope.errors import UsageError
 
 def parsed(words, environ=None):
     parser = _parser.build()
-    _settings.apply(parser, _parser.commands(parser), words, environ or {})
-    return parser.parse_args(words)
+    before = _settings.apply(parser, _parser.commands(parser), words, environ or {})
+    args = parser.parse_args(words)
+    _settings.give_way(args, words, before)
+    return args
 
 
 @pytest.fixture
@@ -45,6 +48,42 @@ def test_a_section_beats_the_top_level_and_gives_required_flags(config):
     assert (args.workers, args.out) == (6, "there")
     args = parsed(["analyze", "x", "--config", path])
     assert (args.workers, args.only, args.fail_on) == (5, ("a", "b"), "S2")
+
+
+SOURCES = {"SKEWSCOPE_SPOOL": "/spool", "SKEWSCOPE_STORE": "/store", "SKEWSCOPE_PROMETHEUS": "http://p:9090"}
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "named"),
+    [
+        ("top --watch http://w", SOURCES, {"watch": "http://w", "spool": None}),
+        ("top --scrape=n1:9709", {**SOURCES, "SKEWSCOPE_WATCH": "http://w"}, {"watch": "http://w", "spool": None}),
+        ("top --spool /mine", {"SKEWSCOPE_WATCH": "http://w", **SOURCES}, {"watch": "", "spool": Path("/mine")}),
+        ("top", SOURCES, {"watch": "", "spool": Path("/spool")}),
+        ("dashboard --report r", SOURCES, {"report": Path("r"), "store": None, "prometheus": ""}),
+        ("dashboard here", {**SOURCES, "SKEWSCOPE_WATCH": "http://w"}, {"store": None, "prometheus": "", "watch": ""}),
+        ("dashboard --store s", SOURCES, {"store": Path("s"), "prometheus": ""}),
+        ("dashboard --store /store", SOURCES, {"store": Path("/store"), "prometheus": ""}),
+        ("dashboard --watch http://w", {"SKEWSCOPE_STORE": "/store"}, {"store": Path("/store"), "watch": "http://w"}),
+        ("dashboard", {"SKEWSCOPE_STORE": "/s", "SKEWSCOPE_WATCH": "w"}, {"store": Path("/s"), "watch": "w"}),
+        ("watch --scrape n1:9709", SOURCES, {"prometheus": None, "scrape": ("n1:9709",), "store": Path("/store")}),
+        ("watch --prometheus http://q", {"SKEWSCOPE_SCRAPE": "n1"}, {"prometheus": "http://q", "scrape": ()}),
+    ],
+)
+def test_a_source_that_words_name_beats_settings_of_another(words, environ, named):
+    args = vars(parsed(words.split(), environ))
+    assert {key: args[key] for key in named} == named
+
+
+def test_two_flags_that_do_not_go_together_both_stay():
+    args = parsed("top --watch http://w --spool /mine".split(), SOURCES)
+    assert (args.watch, args.spool) == ("http://w", Path("/mine"))
+
+
+def test_a_source_in_the_file_gives_way_too(config):
+    path = config('[watch]\nprometheus = "http://p:9090"\n')
+    assert parsed(["watch", "--config", path]).prometheus == "http://p:9090"
+    assert parsed(["watch", "--config", path, "--scrape", "n1:9709"]).prometheus is None
 
 
 @pytest.mark.parametrize(
