@@ -121,8 +121,8 @@ def _proof(findings: Sequence[Found]) -> str:
             continue
         rows = [
             (
-                signal["signal"], f"{wording.number(signal['value'])} {signal['unit']}",
-                wording.number(signal["baseline"]), wording.number(signal["threshold"]),
+                signal["signal"],
+                *(wording.quantity(signal[name], signal["unit"]) for name in ("value", "baseline", "threshold")),
             )
             for signal in one["evidence"]
         ]  # fmt: skip

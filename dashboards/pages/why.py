@@ -22,6 +22,7 @@ from .._step_timeline import chosen_step, drawn, step_view, table
 from .._view import View
 
 MOST = 12
+BESIDE = (("usual", "baseline"), ("line at", "threshold"))
 STEP, VICTIMS = "One step, as a timeline", "Who is waited for"
 NO_STEPS = "Load a recording with steps and collectives: `skewscope run -- python train.py` makes one."
 
@@ -69,9 +70,7 @@ def _verdict(view: View, one: Found | None, selection: Selection) -> Block:
         ("cost per step", wording.price(one["cost"])[0]), ("share of the step", wording.price(one["cost"])[1]),
         ("confidence", wording.share(one["confidence"])), ("when", wording.window(one["window"])),
         *(
-            (f"evidence: {str(proof['signal']).replace('_', ' ')}",
-             f"{wording.number(proof['value'])} {proof['unit']} (usual {wording.number(proof['baseline'])}, "
-             f"line at {wording.number(proof['threshold'])})")
+            (f"evidence: {str(proof['signal']).replace('_', ' ')}", _measured(proof))
             for proof in one["evidence"][:MOST]
         ),
         ("what to do", one.get("advice") or "See the runbook."),
@@ -85,6 +84,13 @@ def _verdict(view: View, one: Found | None, selection: Selection) -> Block:
     )
     text = one.get("summary") or f"{one['condition']}: {wording.who(one['subject'])}"
     return Block("verdict", title, f"{text.rstrip('.')}.", columns=("what", "value"), rows=tuple(rows), links=links)
+
+
+def _measured(proof: Found) -> str:
+    beside = [
+        f"{word} {wording.quantity(proof[name], proof['unit'])}" for word, name in BESIDE if proof[name] is not None
+    ]
+    return wording.quantity(proof["value"], proof["unit"]) + (f" ({', '.join(beside)})" if beside else "")
 
 
 def _step(view: View, one: Found | None, selection: Selection) -> Block:

@@ -68,10 +68,7 @@ def size(value: float | None) -> str:
     """
     if value is None:
         return wording.UNKNOWN
-    for unit, letters in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= unit:
-            return f"{value / unit:.3g} {letters}"
-    return f"{value:.3g} B"
+    return f"{wording.prefixed(value)}B"
 
 
 def short(name: str, longest: int = LONGEST) -> str:

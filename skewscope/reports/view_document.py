@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..contracts import Shown
     from ..recording import Input
 
-PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 FIRST_TIME_NS = 10**17  # from here on a number of ns is a time of the calendar (1973), below a duration
 UNITS = (
     "_bytes_per_s",
@@ -123,7 +122,7 @@ def cell(column: str, value: Any) -> str:  # noqa: ANN401 - a cell of any type
         return _time(value, found)
     if found.startswith(("_bytes", "_flops")):
         kind = "FLOP" if found.startswith("_flops") else "B"
-        return prefixed(value) + kind + ("/s" if found.endswith("_per_s") else "")
+        return wording.prefixed(value) + kind + ("/s" if found.endswith("_per_s") else "")
     return f"{value:.1f}" if found == "_percent" else _number(value)
 
 
@@ -137,18 +136,6 @@ def _number(value: float) -> str:
     if isinstance(value, int | np.integer) or float(value).is_integer():
         return f"{int(value)}" if abs(value) < 1e4 else f"{int(value):,}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def prefixed(value: float) -> str:
-    """Return a number with three digits and the prefix that fits, ready for its unit.
-
-    >>> prefixed(2.5e9) + "B/s", prefixed(12) + "B"
-    ('2.5 GB/s', '12 B')
-    """
-    for size, sign in PREFIXES:
-        if abs(value) >= 0.9995 * size:
-            return f"{value / size:.3g} {sign}"
-    return f"{value:.3g} "
 
 
 def texts(rows: pd.DataFrame, most: int | None = None, longest: int = 10_000) -> tuple[tuple[str, ...], ...]:

@@ -11,6 +11,9 @@ from typing import Any
 from ..contracts import ROLES
 
 UNKNOWN = "-"
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+SIZED = {"hertz": "Hz", "bytes": "B", "bytes/s": "B/s", "bytes_per_s": "B/s"}  # units that take a prefix
+BARE = ("", "ratio", "number")
 
 
 def seconds(value: float | None) -> str:
@@ -69,6 +72,35 @@ def number(value: float | None) -> str:
     ('1.23e+06', '0.5')
     """
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+
+def prefixed(value: float) -> str:
+    """Return a number with three digits and the prefix that fits, ready for its unit.
+
+    >>> prefixed(2.5e9) + "B/s", prefixed(12) + "B"
+    ('2.5 GB/s', '12 B')
+    """
+    for size, sign in PREFIXES:
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g} {sign}"
+    return f"{value:.3g} "
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """Return a number of evidence with its unit, as `contracts.Evidence` names it.
+
+    >>> quantity(1.24e9, "hertz"), quantity(0.049, "s"), quantity(2e9, "bytes/s"), quantity(0.57, "ratio")
+    ('1.24 GHz', '49 ms', '2 GB/s', '0.57')
+    >>> quantity(3.0, "ranks"), quantity(None, "s")
+    ('3 ranks', '-')
+    """
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if unit == "s":
+        return seconds(value)
+    if unit in SIZED:
+        return f"{prefixed(value)}{SIZED[unit]}"
+    return number(value) if unit in BARE else f"{number(value)} {unit}"
 
 
 def price(cost: Mapping[str, Any]) -> tuple[str, str, str]:

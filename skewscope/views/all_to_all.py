@@ -15,7 +15,7 @@ import pandas as pd
 
 from skewscope.contracts import Frames, Picture, Shown
 from skewscope.errors import NoData
-from skewscope.reports import view_document
+from skewscope.reports import wording
 from skewscope.stats import segments
 
 from ._needed import largest, needed
@@ -107,6 +107,6 @@ def _said(calls: pd.DataFrame, pairs: pd.DataFrame) -> tuple[str, ...]:
         said.append(
             f"{int(pairs['messages_count'].sum()):,} messages between {len(pairs)} pairs; the most bytes go from rank "
             f"{most['sender_rank']} to rank {most['receiver_rank']}: "
-            f"{view_document.prefixed(float(most['moved_bytes']))}B."
+            f"{wording.prefixed(float(most['moved_bytes']))}B."
         )
     return tuple(said)

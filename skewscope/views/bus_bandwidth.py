@@ -18,7 +18,7 @@ import pandas as pd
 
 from skewscope.contracts import Frames, Picture, Shown
 from skewscope.errors import NoData
-from skewscope.reports import view_document
+from skewscope.reports import wording
 from skewscope.stats import segments
 
 from ._needed import largest, needed, smallest
@@ -175,8 +175,8 @@ def _said(sizes: pd.DataFrame, ranks: pd.DataFrame) -> tuple[str, ...]:
     for op, part in sizes.groupby("op", sort=True):
         best = largest(part, "bus_bytes_per_s")
         said.append(
-            f"{op} reaches a bus bandwidth of {view_document.prefixed(best['bus_bytes_per_s'])}B/s at "
-            f"{view_document.prefixed(float(best['message_bytes']))}B over {best['group_size']} ranks."
+            f"{op} reaches a bus bandwidth of {wording.prefixed(best['bus_bytes_per_s'])}B/s at "
+            f"{wording.prefixed(float(best['message_bytes']))}B over {best['group_size']} ranks."
         )
     known = ranks[(ranks["calls_count"] >= FEW).to_numpy()]
     if len(known) > 1:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from skewscope.contracts import Frames, Picture, Shown
 from skewscope.errors import NoData
-from skewscope.reports import view_document, wording
+from skewscope.reports import wording
 from skewscope.stats import intervals, segments
 
 from ._needed import needed
@@ -115,12 +115,12 @@ def _said(rows: pd.DataFrame) -> tuple[str, ...]:
     said = []
     for direction, part in rows.groupby("direction", sort=False):
         size, speed = float(part["moved_bytes"].sum()), float(part["median_bytes_per_s"].median())
-        fast = f", {view_document.prefixed(speed)}B/s at the median" if np.isfinite(speed) else ""
+        fast = f", {wording.prefixed(speed)}B/s at the median" if np.isfinite(speed) else ""
         busy = wording.seconds(float(part["busy_s"].median()))
         said.append(
             (
                 size,
-                f"Copies {direction}: {view_document.prefixed(size)}B in {int(part['copies_count'].sum()):,} "
+                f"Copies {direction}: {wording.prefixed(size)}B in {int(part['copies_count'].sum()):,} "
                 f"copies, {busy} on a median rank{fast}.",
             )
         )

@@ -52,6 +52,12 @@ def test_jobs_share_a_fleet_and_blame_falls_on_the_one_that_ran_there(views):
     assert lines[0].lost_gpus == pytest.approx(64 * (1 - 1 / lines[0].slowdown))
 
 
+def test_evidence_is_told_in_units_that_people_read(block):
+    said = dict(block("why", "verdict", "gpu-hw-slowdown").rows)
+    assert said["evidence: slowed by hw power brake"] == "0.572 (usual 0, line at 0.05)"
+    assert said["evidence: sm clock"] == "1.24 GHz"
+
+
 def test_the_waterfall_ends_at_the_measured_step(block):
     for view in ("compute-slow", "gpu-hw-slowdown"):
         rows = block("why", "waterfall", view).rows
