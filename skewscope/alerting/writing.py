@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from . import alertmanager, grafana, pages, promtool
+from . import alertmanager, apart, grafana, pages, promtool
 from .suite import Suite, custom_resource
 from .text import dumped
 
@@ -62,7 +62,7 @@ def check(folder: Path, written: Collection[str]) -> Iterator[tuple[str, str]]:
     for name in sorted(name for name in written if name.endswith(RULES)):
         yield name, promtool.check_rules([folder / name])
     for name in sorted(name for name in written if name.endswith(TESTS)):
-        yield name, promtool.test_rules(folder / name)
+        yield name, apart.test_rules(folder / name)
     if ROUTES in written:
         yield ROUTES, promtool.check_routes(folder / ROUTES)
 
