@@ -252,5 +252,5 @@ def test_the_readme_shows_what_is_printed(capsys, tmp_path):
     command = re.search(r"^skewscope (plan moe .*)$", readme, re.MULTILINE)[1]
     words = command.replace("sample_data/moe-tiny", str(TINY)).replace("map.json", str(tmp_path / "map.json"))
     assert main(words.replace("plan.html", str(tmp_path / "plan.html")).split()) == 0
-    shown = readme.partition(command)[2].partition("```\n\n```\n")[2].partition("```")[0]
+    shown = readme.partition(command)[2].partition("```\n\n```text\n")[2].partition("```")[0]
     assert len(shown.splitlines()) == 6 and shown in capsys.readouterr().out
