@@ -14,6 +14,7 @@ from .run import Run, scale_of
 
 SCHEMA = "skewscope.compare/1"
 Document = dict[str, Any]
+SHIFT = "step-shift"  # the condition that says when a run changed
 MOST_NAMES = 500  # of kernels and operators in the document, by change
 NOISE = ("The test is over the steps of these two runs: two runs of the same code on other nodes may differ by more, "
          "which only further runs can tell.")  # fmt: skip
@@ -139,6 +140,8 @@ def _changed(found: Sequence[Mapping[str, Any]]) -> str:
         if names:
             more = f" and {len(names) - 2} more" if len(names) > 2 else ""
             said.append(f" {'New' if state == 'came' else 'Gone'}: {', '.join(names[:2])}{more}.")
+    since = [one["summary"] for one in found if one["state"] == "came" and one["condition"] == SHIFT and one["summary"]]
+    said += [f" In the second run, {wording.clean(since[0])}."] if since else []
     return "".join(said)
 
 

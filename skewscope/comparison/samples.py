@@ -1,7 +1,8 @@
 """Whether two series of steps differ by more than chance: medians, an interval of their ratio, and a rank test.
 
 Steps follow one another and resemble their neighbours, so series are put into blocks as long as they remember before
-they are tested (the rank test of Mann and Whitney, 1947), and resampled in blocks for the interval.
+they are tested (the rank test of Mann and Whitney, 1947), and resampled in blocks for the interval. A level that
+changes once, as where a fault begins, is no memory: it would hide what it is there to show.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..stats.bootstrap import block_draws, interval
+from ..stats.changepoint import changes
 
 Array = np.ndarray[Any, Any]
 
@@ -22,6 +24,12 @@ NAN = float("nan")
 DRAWS = 1000
 EXACT = 12  # values on both sides up to which the test counts all orders
 LONGEST_MEMORY_RATIO = 0.2  # of a series: more cannot be told from a drift
+ROUNDING = 1e-9
+SHORT_MEMORY = 2  # what is left within levels; more is a drift, which is not cut into levels
+LEVEL_CHANGE_RATIO = 0.02
+MOST_LEVELS_COUNT = 7
+LEVELLED_COUNT = 200  # steps; a shorter series may wander so by chance
+SEARCHED_COUNT = 2000  # values in which levels are looked for
 MEMORIES_PER_BLOCK = 2  # with one, blocks still resemble each other: 15 % false alarms instead of 7 % at rho = 0.8
 SLOWER, FASTER, SAME, TOO_FEW, UNKNOWN = "slower", "faster", "no-difference", "too-few-steps", "unknown"
 
@@ -82,7 +90,27 @@ def drawn_medians(values: Array, draws: int = DRAWS, seed: int = 0) -> Array:
 def block_size(values: Array) -> int:
     """Return how many steps make a block that hardly knows its neighbours, at most a third of the series."""
     remembered = memory(values)
+    if remembered > SHORT_MEMORY and len(values) >= LEVELLED_COUNT:
+        within = memory(levelled(values))
+        remembered = within if within <= SHORT_MEMORY else remembered
     return 1 if remembered == 1 else min(MEMORIES_PER_BLOCK * remembered, max(1, len(values) // 3))
+
+
+def levelled(values: Array) -> Array:
+    """Return a series [n] over the median of its level, as it is where it has one level or very many.
+
+    >>> levelled(np.repeat([1.0, 1.5], 60)).tolist() == [1.0] * 120
+    True
+    """
+    each = -(-len(values) // SEARCHED_COUNT)
+    whole = len(values) // each * each
+    coarse = np.median(values[:whole].reshape(-1, each), axis=1)
+    found = changes(coarse, fewest=max(8, len(coarse) // 20), ratio=LEVEL_CHANGE_RATIO)
+    if len(found) >= MOST_LEVELS_COUNT:
+        return values
+    cuts = [change.place * each for change in found]
+    parts = np.split(values, cuts)
+    return np.concatenate([part / np.median(part) for part in parts])
 
 
 def memory(values: Array) -> int:
@@ -98,14 +126,12 @@ def memory(values: Array) -> int:
     if longest < 1 or np.ptp(values) == 0:
         return 1
     ranked = np.argsort(np.argsort(values, kind="stable"), kind="stable") - (count - 1) / 2  # one outlier is no memory
-    power = float((ranked**2).sum())
-    noise, total = 2 / np.sqrt(count), 1.0
-    for lag in range(1, longest + 1):
-        rho = float((ranked[lag:] * ranked[:-lag]).sum()) / power
-        if rho < noise:
-            break
-        total += 2 * rho
-    return max(1, min(longest, int(np.ceil(total))) if total > 1 else 1)
+    spectrum = np.abs(np.fft.rfft(ranked, 2 * count)) ** 2  # padded, so that the end does not meet the beginning
+    products = np.fft.irfft(spectrum)[: longest + 1]
+    rho = products[1:] / products[0]
+    faint = rho < 2 / np.sqrt(count)
+    total = 1.0 + 2.0 * float(rho[: int(np.argmax(faint)) if faint.any() else longest].sum())
+    return max(1, min(longest, int(np.ceil(total - ROUNDING))))
 
 
 def blocks(values: Array) -> Array:

@@ -55,3 +55,27 @@ def test_one_burst_is_no_memory():
     values = steps(100, 1.0, 3)
     values[40] = 50.0
     assert samples.memory(values) == 1
+
+
+@pytest.mark.parametrize("begins", [150, 300, 450])
+def test_a_run_that_becomes_slower_on_the_way_is_slower(begins):
+    for seed in range(5):
+        usual, later = steps(600, 1.0, seed, 0.3), steps(600, 1.0, 100 + seed, 0.3)
+        later[begins:] *= 1.2
+        told = samples.change(usual, later)
+        assert told.answer == "slower" and samples.block_size(later) <= 4 < samples.memory(later)
+        assert samples.change(later, later[::-1]).answer == "no-difference"
+
+
+def test_a_series_that_wanders_is_not_cut_into_levels():
+    """Two runs whose steps wander by a fifth over a tenth of the run: as often called different as without levels."""
+
+    def wandering(seed):  # fmt: skip
+        noise = np.random.default_rng(seed).standard_normal(400)
+        for place in range(1, 400):
+            noise[place] = 0.95 * noise[place - 1] + 0.31 * noise[place]
+        return np.exp(0.2 * noise)
+
+    pairs = [(wandering(seed), wandering(1000 + seed)) for seed in range(40)]
+    assert sum(samples.change(*pair).answer != "no-difference" for pair in pairs) <= 8
+    assert all(samples.block_size(one) > 20 for pair in pairs for one in pair)
