@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import erfc, sqrt
 from typing import Any, NamedTuple
 
@@ -25,9 +26,10 @@ def changes(values: Array, *, fewest: int = 8, ratio: float = 0.1, chance: float
     """Return the changes of level in `values` [n], in order, each between two levels of at least `fewest` values.
 
     Windows of growing length are searched for a split (seeded binary segmentation, Kovacs and others, Biometrika 110,
-    2023) and the shortest window that shows one is believed first, so that a level that comes and goes is found at both
-    ends. A split counts where the medians differ by at least `ratio` of the smaller one, and where noise alone would
-    give it with a probability below `chance`.
+    2023) and the shortest window that shows one is believed first, of equal ones that which shows it most clearly, so
+    that a level that comes and goes is found at both ends, and each where it is. A split counts where the medians
+    differ by at least `ratio` of the smaller one, and where noise alone would give it with a probability below
+    `chance`.
 
     >>> [(found.place, found.before, found.after) for found in changes(np.repeat([1.0, 1.5], [10, 12]))]
     [(10, 1.0, 1.5)]
@@ -38,12 +40,17 @@ def changes(values: Array, *, fewest: int = 8, ratio: float = 0.1, chance: float
     """
     values = np.asarray(values, dtype=float)
     cuts: list[int] = []
-    for start, end in _windows(len(values), 2 * fewest):
-        if any(start < cut < end for cut in cuts):
-            continue
-        place, doubt = split(values[start:end], fewest)
-        if doubt <= chance and _far(values[start : start + place], values[start + place : end], ratio):
-            cuts.append(start + place)
+    for windows in _windows(len(values), 2 * fewest):
+        told = []
+        for start, end in windows:
+            if any(start < cut < end for cut in cuts):
+                continue
+            place, score, doubt = _split(values[start:end], fewest)
+            if doubt <= chance and _far(values[start : start + place], values[start + place : end], ratio):
+                told.append((-score, start, start + place, end))
+        for _, start, cut, end in sorted(told):
+            if not any(start < other < end for other in cuts):
+                cuts.append(cut)
     return _settled(values, sorted(cuts), fewest, ratio, chance)
 
 
@@ -56,30 +63,35 @@ def split(values: Array, fewest: int) -> tuple[int, float]:
     >>> split(np.array([1.0, 1.1, 1.0, 1.1, 2.0, 2.1, 2.0, 2.1]), 2)[0]
     4
     """
+    place, _, doubt = _split(values, fewest)
+    return place, doubt
+
+
+def _split(values: Array, fewest: int) -> tuple[int, float, float]:
+    """Return what `split` does, and between both how many standard deviations the rank sums are apart."""
     rows = len(values)
     if rows < 2 * fewest or rows < 2:
-        return 0, 1.0
+        return 0, 0.0, 1.0
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     varied = 1.0 - float((counts.astype(float) ** 3 - counts).sum()) / (rows**3 - rows)  # 0 where all are equal
     if varied <= 0:
-        return 0, 1.0
+        return 0, 0.0, 1.0
     rank = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # ties share their rank
     left = np.arange(fewest, rows - fewest + 1)
     excess = np.cumsum(rank)[left - 1] - left * (rows + 1) / 2
     score = np.abs(excess) / np.sqrt(left * (rows - left) * (rows + 1) / 12 * varied)
     best = int(np.argmax(score))
-    return int(left[best]), min(1.0, len(left) * erfc(float(score[best]) / sqrt(2)))
+    return int(left[best]), float(score[best]), min(1.0, len(left) * erfc(float(score[best]) / sqrt(2)))
 
 
-def _windows(rows: int, shortest: int) -> list[tuple[int, int]]:
-    """Return overlapping windows, short ones first; each is half as long again as the one before."""
-    found = []
+def _windows(rows: int, shortest: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield overlapping windows of one length, short ones first; each is half as long again as the one before."""
     length = shortest
     while length < rows:
         starts = range(0, rows - length + 1, max(length // 8, 1))
-        found += [(start, start + length) for start in starts] + [(rows - length, rows)]
+        yield [(start, start + length) for start in starts] + [(rows - length, rows)]
         length += length // 2
-    return [*found, (0, rows)]
+    yield [(0, rows)]
 
 
 def _settled(values: Array, cuts: list[int], fewest: int, ratio: float, chance: float) -> list[Change]:
