@@ -105,7 +105,7 @@ def levelled(values: Array) -> Array:
     each = -(-len(values) // SEARCHED_COUNT)
     whole = len(values) // each * each
     coarse = np.median(values[:whole].reshape(-1, each), axis=1)
-    found = changes(coarse, fewest=max(8, len(coarse) // 20), ratio=LEVEL_CHANGE_RATIO)
+    found = changes(coarse, fewest=max(8, len(coarse) // 30), ratio=LEVEL_CHANGE_RATIO)
     if len(found) >= MOST_LEVELS_COUNT:
         return values
     cuts = [change.place * each for change in found]

@@ -67,6 +67,13 @@ def test_a_run_that_becomes_slower_on_the_way_is_slower(begins):
         assert samples.change(later, later[::-1]).answer == "no-difference"
 
 
+def test_a_fault_that_grows_over_a_hundred_steps_makes_a_run_slower():
+    for seed in range(5):
+        usual, later = (np.random.default_rng(at).normal(1.0, 0.01, 600) for at in (seed, 100 + seed))
+        told = samples.change(usual, later * (1 + 0.2 * np.clip((np.arange(600) - 190) / 115, 0, 1)))
+        assert told.answer == "slower" and told.p < 0.001 and told.low_ratio > 1.08
+
+
 def test_a_series_that_wanders_is_not_cut_into_levels():
     """Two runs whose steps wander by a fifth over a tenth of the run: as often called different as without levels."""
 
