@@ -35,13 +35,10 @@ def apply(
     layers += _from_environment(environ, shared, own.get(chosen, {}))
     before: dict[str, Any] = {}
     for origin, key, value in layers:
-        before.setdefault(key, (commands[chosen] if key not in shared else parser).get_default(key))
-        if key in shared:
-            parser.set_defaults(**{key: _converted(shared[key], value, origin)})
-        else:
-            action = own[chosen][key]
-            action.required = False
-            commands[chosen].set_defaults(**{key: _converted(action, value, origin)})
+        place, action = (parser, shared[key]) if key in shared else (commands[chosen], own[chosen][key])
+        before.setdefault(key, place.get_default(key))
+        action.required = False
+        place.set_defaults(**{key: _converted(action, value, origin)})
     return before
 
 

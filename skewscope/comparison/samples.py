@@ -2,7 +2,7 @@
 
 Steps follow one another and resemble their neighbours, so series are put into blocks as long as they remember before
 they are tested (the rank test of Mann and Whitney, 1947), and resampled in blocks for the interval. A level that
-changes once, as where a fault begins, is no memory: it would hide what it is there to show.
+changes, as where a fault begins, is no memory: it would hide what it is there to show.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def block_size(values: Array) -> int:
 
 
 def levelled(values: Array) -> Array:
-    """Return a series [n] over the median of its level, as it is where it has one level or very many.
+    """Return a series [n] over the medians of its levels; as it is where there are very many of them.
 
     >>> levelled(np.repeat([1.0, 1.5], 60)).tolist() == [1.0] * 120
     True

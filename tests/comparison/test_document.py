@@ -11,6 +11,7 @@ import pytest
 
 from skewscope.comparison import calls, findings, work
 from skewscope.comparison.document import compare, slower_percent
+from skewscope.comparison.run import Run
 from skewscope.frames import concat, frame
 from skewscope.reports.json_schema import schema
 
@@ -99,6 +100,15 @@ def test_findings_come_go_and_stay_whatever_the_job_is_called():
     ]
     assert told == [("came", "nic-link-down", None, 0.1), ("went", "gpu-hw-slowdown", 0.2, None),
                     ("stayed", "coll-late-rank", 0.1, 0.3)]  # fmt: skip
+
+
+def test_a_shift_that_came_says_since_when():
+    report = {**R.made("any", steps=5).report, "findings": []}
+    since = "from step 7 on, steps take 2 s instead of 1 s"
+    shift = {**found("step-shift", "job", role="context"), "summary": since}
+    calm, late = Run("old", report), Run("new", {**report, "findings": [shift]})
+    assert compare(calm, late)["verdict"].endswith(f" In the second run, {since}.")
+    assert "step 7" not in compare(late, late)["verdict"] + compare(late, calm)["verdict"]
 
 
 def test_bus_bandwidth_counts_from_the_last_to_come():

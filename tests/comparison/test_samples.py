@@ -77,7 +77,7 @@ def test_a_fault_that_grows_over_a_hundred_steps_makes_a_run_slower():
 def test_a_series_that_wanders_is_not_cut_into_levels():
     """Two runs whose steps wander by a fifth over a tenth of the run: as often called different as without levels."""
 
-    def wandering(seed):  # fmt: skip
+    def wandering(seed):
         noise = np.random.default_rng(seed).standard_normal(400)
         for place in range(1, 400):
             noise[place] = 0.95 * noise[place - 1] + 0.31 * noise[place]

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from runpy import run_path
 
@@ -37,6 +37,7 @@ COMMANDS = [line for block in BLOCK.findall((ROOT / "README.md").read_text("utf-
 ELSEWHERE = ("make test",)  # what CI runs for every change, in an environment of its own
 STAYS = re.compile(r"skewscope (up|watch|dashboard|top|agent)(?! --list)")
 HAS_IT = {"skewscope view critical-path": "dlrm-8-ranks", "skewscope plan pipeline": "pipeline-imbalance"}
+NAMED = "result/report.json --finding f1"  # nine steps are too few to act by themselves: somebody names the finding
 ENDS_WITH = {"--fail-on": 1, "--fail-if-slower": 1}  # gates, and there is something to stop
 ADDRESS = re.compile(r"https?://[\d.:]+|(?<=serving )[\d.:]+")
 ANSWER_S, END_S, LINE_S = 120, 30, 900
@@ -57,6 +58,7 @@ class Place:
     folder: Path
     environ: dict[str, str]
     names: dict[str, str]
+    reasons: Callable[[], set[str]]  # why Slurm has nodes out of service
 
     def real(self, line: str) -> str:
         """Return a line of the README with real addresses, and a recording that has what is asked for, in it."""
@@ -80,15 +82,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with ExitStack() as stack:
         cluster = stack.enter_context(contextmanager(CLUSTER["running"])())
         environ["SLURM_CONF"] = str(cluster.conf)
-        here = Place(folder, environ, {})
+        here = Place(folder, environ, {}, lambda: {node["reason"] for node in cluster.nodes()})
         agents = [listening(stack, here, "skewscope agent --listen 127.0.0.1:0")[-1] for _ in range(2)]
         (folder / "agents.txt").write_text("\n".join(agents))
         fleet = "skewscope up --simulate coll-late-rank --with-prometheus --dashboard none --listen 127.0.0.1:0"
         prometheus, alertmanager, watch = listening(stack, here, fleet, 3)
-        yield Place(folder, environ, {
+        yield replace(here, names={
             "n1:9709,n2:9709": ",".join(agents), "http://prometheus:9090": prometheus,
             "http://alertmanager:9093": alertmanager, "http://127.0.0.1:9710": watch,
-            "/var/lib/skewscope": str(folder / "store"), "/run/skewscope/spool": str(folder / "spool"),
+            "result/report.json": NAMED, "/var/lib/skewscope": str(folder / "store"),
+            "/run/skewscope/spool": str(folder / "spool"),
         })  # fmt: skip
 
 
@@ -153,7 +156,9 @@ def answers(address: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(ELSEWHERE)])
+@pytest.mark.parametrize(
+    "line", [line for line in COMMANDS if not line.startswith(ELSEWHERE)], ids=lambda line: line.partition(" #")[0]
+)
 def test_command_of_the_readme(line: str, place: Place, capsys: pytest.CaptureFixture[str]):
     start_s = time.monotonic()
     if STAYS.match(line):
@@ -185,6 +190,9 @@ def ends(place: Place, line: str) -> None:
     wanted = next((code for flag, code in ENDS_WITH.items() if flag in line), 0)
     assert done.returncode == wanted, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert "Traceback" not in done.stderr
+    if line.startswith("skewscope act"):
+        ours = any(reason.startswith("skewscope:") for reason in place.reasons())
+        assert ours == ("--apply" in line), done.stdout
 
 
 def test_every_command_of_the_readme_is_told_as_one_to_run():
